@@ -1,0 +1,93 @@
+"""The mask decoder (paper Figure 3): up-blocks whose skips are gated pixel by pixel (PLAM)."""
+
+# Shapes: features come fine to coarse; the decoder walks them coarse to fine.
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .vision.unet import ConvBNReLU
+
+
+class PixelLevelAttention(nn.Module):
+    """PLAM: `x * gate(x)`, one gate per pixel from the mean and the maximum over channels.
+
+    a = mean over channels of ReLU(conv1x1(x)), m = maximum over channels of ReLU(conv1x1'(x)),
+    gate = Linear(6, 1)(ReLU(Linear(3, 6)([a, m, a + m]))). There is no sigmoid on the gate.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.average = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+        self.maximum = nn.Conv2d(channels, channels, kernel_size=1, bias=False)
+        self.expand = nn.Linear(3, 6)
+        self.gate = nn.Linear(6, 1)
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        average = F.relu(self.average(feature)).mean(dim=1)
+        # ReLU is monotone: it may follow the maximum, on one channel instead of all.
+        maximum = F.relu(self.maximum(feature).amax(dim=1))
+        pixels = torch.stack([average, maximum, average + maximum], dim=-1)
+        gate = self.gate(F.relu(self.expand(pixels))).squeeze(-1)
+        return feature * gate.unsqueeze(1)
+
+
+class UpBlock(nn.Module):
+    """Nearest upsample to the skip's size, PLAM on the skip, concatenation, two convolutions.
+
+    Without a skip (between the finest feature and the image) it upsamples by `factor` and convolves.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.attention = PixelLevelAttention(skip_channels) if skip_channels else None
+        self.convs = nn.Sequential(
+            ConvBNReLU(in_channels + skip_channels, out_channels), ConvBNReLU(out_channels, out_channels)
+        )
+
+    def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
+        if self.attention is None:
+            return self.convs(upsampled)
+        return self.convs(torch.cat([self.attention(skip), upsampled], dim=1))
+
+
+class MaskDecoder(nn.Module):
+    """V' and the skips -> mask logits `[B, num_labels, H, W]`.
+
+    One up-block per skip, from the coarsest on, then blocks without a skip until stride 1.
+
+    Args:
+        in_channels: width of V'.
+        skip_channels: widths of the backbone's features except the coarsest, fine to coarse.
+        strides: strides of all the backbone's features, fine to coarse.
+        widths: output widths of the up-blocks, coarse to fine; the last one serves any further blocks.
+        num_labels: K.
+    """
+
+    def __init__(
+        self, in_channels: int, skip_channels: list[int], strides: list[int], widths: list[int], num_labels: int
+    ) -> None:
+        super().__init__()
+        skips = list(reversed(skip_channels))
+        factors = [coarse // fine for fine, coarse in zip(strides, strides[1:], strict=False)][::-1]
+        remaining = strides[0]
+        while remaining > 1:
+            factor = 2 if remaining % 2 == 0 else remaining
+            factors.append(factor)
+            skips.append(0)
+            remaining //= factor
+        widths = [*widths[: len(skips)], *[widths[-1]] * (len(skips) - len(widths))]
+        self.blocks = nn.ModuleList(
+            UpBlock(wide, skip, narrow, factor)
+            for wide, skip, narrow, factor in zip([in_channels, *widths], skips, widths, factors, strict=False)
+        )
+        self.head = nn.Conv2d(widths[-1] if widths else in_channels, num_labels, kernel_size=1)
+
+    def forward(self, coarsest: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
+        feature = coarsest
+        remaining = list(skips)
+        for block in self.blocks:
+            feature = block(feature, remaining.pop() if remaining else None)
+        return self.head(feature)

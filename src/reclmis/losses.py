@@ -1,0 +1,153 @@
+"""The objective, one function per equation of the paper. Everything here computes in float32 or wider."""
+
+# Shapes: B samples, N patches, L words, C width, K classes.
+
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from .interaction import masked_softmax
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss term is nan or infinite. The message names every such term."""
+
+
+def dice_loss(logits: torch.Tensor, labels: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    """Soft Dice loss with squared denominators (eq. 11), the mean over images of
+    1 - (2 sum p y + eps) / (sum p^2 + sum y^2 + eps).
+
+    Args:
+        logits: `[B, K, H, W]`. K = 1: p is the sigmoid. K > 1: p is the softmax, and the mean runs over classes too.
+        labels: `[B, H, W]` class indices.
+    """
+    logits = _wide(logits)
+    if logits.shape[1] == 1:
+        probabilities, targets = logits.sigmoid(), labels.unsqueeze(1).to(logits.dtype)
+    else:
+        probabilities = logits.softmax(dim=1)
+        targets = F.one_hot(labels.long(), logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    overlap = (probabilities * targets).sum(dim=(2, 3))
+    size = probabilities.square().sum(dim=(2, 3)) + targets.square().sum(dim=(2, 3))
+    return (1 - (2 * overlap + eps) / (size + eps)).mean()
+
+
+def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy per pixel (eq. 11): binary for `[B, 1, H, W]` logits, over K classes otherwise."""
+    logits = _wide(logits)
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels.long())
+
+
+def similarity(
+    patches: torch.Tensor,
+    words: torch.Tensor,
+    patch_weights: torch.Tensor | None,
+    word_weights: torch.Tensor | None,
+    word_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Conditioned similarity S of every image to every note (eq. 5).
+
+    S(v, e) = 1/2 (sum_i w_i max_j a_ij + sum_j w_j max_i a_ij), with a_ij the cosine of patch i and word j.
+
+    Args:
+        patches: `[B, N, C]` features of the images.
+        words: `[B', L, C]` features of the notes.
+        patch_weights: `[B, N]`, `None` for equal weights (Table 4).
+        word_weights: `[B', L]`, `None` for equal weights over real words.
+        word_mask: `[B', L]`, true where a word is real. Padding never wins a maximum and never carries weight.
+
+    Returns:
+        `[B, B']`, within -1 and 1.
+    """
+    patches, words = _wide(patches), _wide(words)
+    alignment = torch.einsum("anc,blc->abnl", F.normalize(patches, dim=-1), F.normalize(words, dim=-1))
+    real = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device) if word_mask is None else word_mask.bool()
+    # A cosine is at least -1, so -1 never hides a real word; a note without words aligns with nothing.
+    best_word = alignment.masked_fill(~real[None, :, None, :], -1.0).amax(dim=3)
+    best_patch = alignment.amax(dim=2)
+    if patch_weights is None:
+        patch_weights = patches.new_full(patches.shape[:2], 1 / patches.shape[1])
+    if word_weights is None:
+        word_weights = real / real.sum(dim=1, keepdim=True).clamp(min=1)
+    word_weights = word_weights.to(words.dtype) * real
+    by_patch = torch.einsum("an,abn->ab", patch_weights.to(patches.dtype), best_word)
+    by_word = torch.einsum("bl,abl->ab", word_weights, best_patch)
+    return (by_patch + by_word) / 2
+
+
+def soften_twice(weights: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The second softmax that the released code puts on weights of interest; it makes them nearly uniform."""
+    return masked_softmax(weights, mask)
+
+
+def contrastive_loss(
+    similarities: torch.Tensor, temperature: float, same_note: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Symmetric cross-entropy over S / temperature (eq. 6).
+
+    Args:
+        similarities: `[B, B]`, row = image, column = note, pairs on the diagonal.
+        temperature: tau.
+        same_note: `[B, B]` bool, true where two samples carry the same note. Then every such pair is a positive, with
+            an equal share; `None` takes the diagonal alone (eq. 6), which counts equal notes as negatives.
+    """
+    logits = _wide(similarities) / temperature
+    if same_note is None:
+        targets = torch.eye(len(logits), device=logits.device, dtype=logits.dtype)
+    else:
+        targets = same_note.to(logits.dtype) / same_note.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+
+
+def reconstruction_loss(
+    reconstructed: torch.Tensor,
+    target: torch.Tensor,
+    interest: torch.Tensor | None,
+    weighting: Literal["interest", "uniform"] = "interest",
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Distance of reconstructed features to their target.
+
+    `"interest"` is eq. 8 and 10: the mean over samples of 1/T sum_j w_j |t_j - r_j|^2, T counting real tokens.
+    `"uniform"` is the released code's plain mean squared error over real tokens and channels.
+
+    Args:
+        reconstructed, target: `[B, T, C]`.
+        interest: `[B, T]` weights; `None` counts as equal weights 1 / T.
+        mask: `[B, T]`, true where a token is real.
+    """
+    errors = (_wide(reconstructed) - _wide(target)).square()
+    real = torch.ones(errors.shape[:2], dtype=torch.bool, device=errors.device) if mask is None else mask.bool()
+    if weighting == "uniform":
+        return (errors.mean(dim=2) * real).sum() / real.sum().clamp(min=1)
+    count = real.sum(dim=1).clamp(min=1)
+    weights = real / count[:, None] if interest is None else interest * real
+    return ((errors.sum(dim=2) * weights).sum(dim=1) / count).mean()
+
+
+def total_loss(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """Weighted sum of the terms (eq. 11).
+
+    Raises:
+        KeyError: a term without a weight.
+        NonFiniteLossError: a term is nan or infinite.
+    """
+    values = torch.stack(list(terms.values()))
+    finite = values.detach().isfinite()
+    if torch.compiler.is_compiling():
+        torch._assert_async(finite.all(), f"A loss term among {', '.join(terms)} is not finite.")
+    elif not finite.all():
+        broken = {name: value.item() for name, value in terms.items() if not value.isfinite()}
+        raise NonFiniteLossError(
+            f"Loss term(s) not finite: {', '.join(f'{name} = {value}' for name, value in broken.items())}. "
+            "Look for such values in the inputs, lower the learning rate, or clip gradients."
+        )
+    return sum(weights[name] * value for name, value in terms.items())
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """float32 at least; float64 stays, so that gradients can be checked."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,539 @@
+"""RecLMIS, wired as in Figure 3 of the paper. `forward` is the figure, in order; each box is a file of its own."""
+
+# Shapes: B samples, K classes, C width, N patches, L words.
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_reclmis import RecLMISConfig
+from .decoder import MaskDecoder, PixelLevelAttention
+from .distributed import gather_batch
+from .interaction import ConditionedInteraction, InterestHead, PatchEmbedding, WordProjection
+from .losses import (
+    contrastive_loss,
+    cross_entropy_loss,
+    dice_loss,
+    reconstruction_loss,
+    similarity,
+    soften_twice,
+    total_loss,
+)
+from .text import build_text_encoder
+from .vision import build_visual_backbone
+
+# Parameters that only training needs, by the name of their module.
+TRAINING_ONLY = (
+    r"^visual_reconstructor\.",
+    r"^language_reconstructor\.",
+    r"^patch_interest\.",
+    r"^word_interest\.",
+    r"^interaction\.word_refinement\.",
+)
+
+
+@dataclass
+class RecLMISOutput(ModelOutput):
+    """What [`RecLMISModel`] returns.
+
+    Attributes:
+        loss: weighted sum of `loss_terms` (eq. 11), float32 scalar; with `labels` only.
+        logits: mask logits `[B, K, H, W]`, at the size of `pixel_values`.
+        patch_interest: W_poi, eq. 2, `[B, N]`, sums to 1; `None` when pruned, or when no loss trains it.
+        word_interest: W_woi, eq. 3, `[B, L]`, sums to 1 over real words; `None` likewise.
+        visual_features: V `[B, C, h, w]`; with `output_features=True`.
+        text_features: E `[B, L, C]`; with `output_features=True`.
+        interacted_patches: V' `[B, N, C]`; with `output_features=True`.
+        interacted_words: E' `[B, L, C]`; with `output_features=True`, `None` when pruned.
+        attentions: maps `[B, heads, queries, keys]` of the interaction by name; with `output_attentions=True`.
+        loss_terms: unweighted terms by name, out of `dice`, `cross_entropy`, `contrastive`, `visual_reconstruction`
+            and `language_reconstruction`; with `labels` only.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    patch_interest: torch.Tensor | None = None
+    word_interest: torch.Tensor | None = None
+    visual_features: torch.Tensor | None = None
+    text_features: torch.Tensor | None = None
+    interacted_patches: torch.Tensor | None = None
+    interacted_words: torch.Tensor | None = None
+    attentions: dict[str, torch.Tensor] | None = None
+    loss_terms: dict[str, torch.Tensor] | None = None
+
+
+class RecLMISModel(PreTrainedModel):
+    """Language-guided segmentation: an image and a note in, the mask of what the note describes out.
+
+    ```python
+    >>> model = RecLMISModel.from_pretrained("org/reclmis-qata", prune_reconstruction=True)
+    >>> processor = RecLMISProcessor.from_pretrained("org/reclmis-qata")
+    >>> outputs = model(**processor(images=image, text=note, return_tensors="pt"))
+    >>> mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[(height, width)])[0]
+    ```
+    """
+
+    config: RecLMISConfig
+    config_class = RecLMISConfig
+    base_model_prefix = "reclmis"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = False
+    _supports_sdpa = True
+    _no_split_modules = ["UpBlock", "ConditionedInteraction", "MemoryLayer", "TargetLayer"]  # noqa: RUF012
+
+    def __init__(self, config: RecLMISConfig) -> None:
+        # Fields that were set after construction have had their types checked, but not their values.
+        config.validate()
+        super().__init__(config)
+        self.visual_backbone = build_visual_backbone(
+            config.visual_backbone,
+            num_channels=config.num_channels,
+            image_size=config.image_size,
+            **config.visual_config,
+        )
+        self.text_encoder = build_text_encoder(
+            config.text_encoder, max_length=config.max_text_length, **config.text_config
+        )
+        channels, width = self.visual_backbone.channels, config.hidden_size
+        # The paper's V has the model's width already, and so needs no projection.
+        self.visual_projection = nn.Conv2d(channels[-1], width, 1) if channels[-1] != width else nn.Identity()
+        self.word_projection = WordProjection(self.text_encoder.width, width)
+        side = -(-config.image_size // self.backbone_stride)
+        self.interaction = ConditionedInteraction(
+            width,
+            config.num_attention_heads,
+            (side, side),
+            dropout=config.dropout,
+            kind=config.interaction,
+            residual=config.interaction_residual,
+            refine_words=config.trains_word_interest,
+        )
+        self.decoder = MaskDecoder(
+            width, channels[:-1], self.visual_backbone.strides, config.decoder_widths, config.num_labels
+        )
+        self.patch_interest = InterestHead(width) if config.trains_patch_interest else None
+        self.word_interest = InterestHead(width) if config.trains_word_interest else None
+        self.visual_reconstructor = self._reconstructor() if config.trains_visual_reconstruction else None
+        self.language_reconstructor = self._reconstructor() if config.trains_language_reconstruction else None
+        if config.trains_language_reconstruction and config.reconstruction_target == "released":
+            _check_released_target(self.text_encoder.width, width)
+        if config.prune_reconstruction:
+            self._keys_to_ignore_on_load_unexpected = list(TRAINING_ONLY)
+        self.post_init()
+        self._freeze()
+        if config.prune_reconstruction:
+            self.eval()
+
+    # The figure --------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        output_attentions: bool | None = None,
+        output_features: bool = False,
+        return_dict: bool | None = None,
+    ) -> RecLMISOutput | tuple:
+        """Segments what the notes describe.
+
+        Args:
+            pixel_values: `[B, num_channels, H, W]` as the processor makes them; H and W divisible by
+                `backbone_stride`.
+            input_ids: `[B, L]` token ids of the notes.
+            attention_mask: `[B, L]`, 1 for real tokens and 0 for padding; `None` means that every token is real.
+            labels: `[B, H, W]` class indices; with them the loss is computed.
+            text_hidden_states: `[B, L, W]` from [`encode_text`], in place of running the text encoder again.
+            generator: source of the reconstruction masks, on the model's device.
+            output_attentions: also return the interaction's attention maps.
+            output_features: also return V, E, V' and E'.
+            return_dict: `False` returns a tuple.
+
+        Raises:
+            ValueError: inputs that do not fit each other or the backbone, or a loss asked of a pruned model.
+            NonFiniteLossError: a loss term is nan or infinite.
+        """
+        self._check_inputs(pixel_values, input_ids, attention_mask, labels, text_hidden_states)
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        word_mask = attention_mask.bool() if attention_mask is not None else None
+        # Released weights attend to padding as if it were words.
+        attended = word_mask if self.config.text_padding == "ignore" else None
+
+        features = self.visual_backbone(pixel_values)
+        visual = self.visual_projection(features[-1])  # V
+        states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)
+        words = self.word_projection(states, attended)  # E
+        patches, refined_words, attentions = self.interaction(visual, words, attended, bool(output_attentions))
+        patch_interest = self.patch_interest(patches) if self.patch_interest is not None else None
+        word_interest = self.word_interest(refined_words, word_mask) if self.word_interest is not None else None
+        logits = self.decoder(patches.transpose(1, 2).unflatten(2, visual.shape[-2:]), features[:-1])
+
+        loss, loss_terms = None, None
+        if labels is not None:
+            with torch.autocast(pixel_values.device.type, enabled=False):
+                loss_terms = self._segmentation_terms(logits, labels)
+            loss_terms |= self._auxiliary_terms(
+                visual.flatten(2).transpose(1, 2), words, patches, states, patch_interest, word_interest, word_mask,
+                attended, same_note_ids=_without_padding(input_ids, attention_mask), generator=generator,
+            )  # fmt: skip
+            loss = total_loss(loss_terms, self.loss_weights)
+
+        output = RecLMISOutput(
+            loss=loss,
+            logits=logits,
+            patch_interest=patch_interest,
+            word_interest=word_interest,
+            visual_features=visual if output_features else None,
+            text_features=words if output_features else None,
+            interacted_patches=patches if output_features else None,
+            interacted_words=refined_words if output_features else None,
+            attentions=attentions or None,
+            loss_terms=loss_terms,
+        )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states `[B, L, W]` of the text encoder for `[B, L]` ids. With a frozen encoder they depend on the note
+        alone, so each note need be encoded once only: hand them back as `text_hidden_states`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.text_frozen):
+            return self.text_encoder(input_ids, attention_mask)
+
+    @property
+    def backbone_stride(self) -> int:
+        """Height and width of the image must be divisible by this."""
+        return self.visual_backbone.strides[-1]
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The lambdas of eq. 11 by the name of their term."""
+        config = self.config
+        return {
+            "dice": config.segmentation_weight * config.dice_weight,
+            "cross_entropy": config.segmentation_weight * config.cross_entropy_weight,
+            "contrastive": config.contrastive_weight,
+            "visual_reconstruction": config.visual_reconstruction_weight,
+            "language_reconstruction": config.language_reconstruction_weight,
+        }
+
+    # Losses ------------------------------------------------------------------------------------------------------------
+
+    def _segmentation_terms(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        terms = {}
+        if self.config.dice_weight:
+            terms["dice"] = dice_loss(logits, labels)
+        if self.config.cross_entropy_weight:
+            terms["cross_entropy"] = cross_entropy_loss(logits, labels)
+        return terms
+
+    def _auxiliary_terms(
+        self,
+        visual,
+        words,
+        patches,
+        states,
+        patch_interest,
+        word_interest,
+        word_mask,
+        attended,
+        *,
+        same_note_ids,
+        generator,
+    ) -> dict[str, torch.Tensor]:
+        """Contrastive and reconstruction terms. `visual` is V as tokens `[B, N, C]`, `patches` is V', `word_mask` marks
+        the real words, `attended` those that attention sees (`None` for all)."""
+        config, terms = self.config, {}
+        if config.trains_contrastive:
+            with _named("contrastive"):
+                terms["contrastive"] = self._contrastive(
+                    visual, words, patch_interest, word_interest, word_mask, same_note_ids
+                )
+        released = config.reconstruction_target == "released"
+        if self.visual_reconstructor is not None:
+            with _named("visual_reconstruction"):
+                hidden = self._draw(visual, patch_interest, config.visual_mask_ratio, None, generator)
+                rebuilt = self.reconstruct_visual(visual, words, hidden, patch_interest, word_interest, attended)
+                terms["visual_reconstruction"] = self._reconstruction(
+                    rebuilt, patches if released else visual, patch_interest, None
+                )
+        if self.language_reconstructor is not None:
+            with _named("language_reconstruction"):
+                hidden = self._draw(words, word_interest, config.language_mask_ratio, word_mask, generator)
+                rebuilt = self.reconstruct_language(visual, words, hidden, patch_interest, word_interest, attended)
+                terms["language_reconstruction"] = self._reconstruction(
+                    rebuilt, states if released else words, word_interest, attended
+                )
+        return terms
+
+    def _contrastive(self, visual, words, patch_interest, word_interest, word_mask, same_note_ids) -> torch.Tensor:
+        config = self.config
+        if config.text_padding == "attend" and word_mask is not None:
+            # In released weights padding counts as words that align with nothing: cosine 0, not left out.
+            words, word_mask = words.masked_fill(~word_mask[:, :, None], 0.0), None
+        if not config.contrastive_condition:
+            patch_interest = word_interest = None
+        elif config.contrastive_weighting == "double_softmax":
+            patch_interest = soften_twice(patch_interest, None)
+            word_interest = soften_twice(word_interest, word_mask)
+        same_note = None
+        if self.training:
+            visual, words, patch_interest, word_interest, word_mask, same_note_ids = (
+                None if part is None else gather_batch(part)
+                for part in (visual, words, patch_interest, word_interest, word_mask, same_note_ids)
+            )
+        if config.contrastive_equal_notes == "positive":
+            if same_note_ids is None:
+                raise ValueError("`contrastive_equal_notes='positive'` compares notes: pass `input_ids` as well.")
+            same_note = (same_note_ids[:, None] == same_note_ids[None]).all(dim=-1)
+        with torch.autocast(visual.device.type, enabled=False):
+            scores = similarity(visual, words, patch_interest, word_interest, word_mask)
+            return contrastive_loss(scores, config.contrastive_temperature, same_note)
+
+    def reconstruct_visual(self, visual, words, hidden, patch_interest, word_interest, word_mask) -> torch.Tensor:
+        """CVR (eq. 7): V^ `[B, N, C]` from V with `hidden` `[B, N]` patches zeroed, and E weighed by W_woi."""
+        condition = word_interest if self.config.visual_reconstruction_condition else None
+        masked = visual.masked_fill(hidden[:, :, None], 0.0)
+        if self.config.reconstruction_attention == "cross":
+            return self.visual_reconstructor(masked, words, condition, source_mask=word_mask)
+        joint = self._joint(visual, words, patch_interest, word_interest, word_mask, condition is not None)
+        rebuilt = self.visual_reconstructor(torch.cat([masked, words], dim=1), *joint[:2], **joint[2])
+        return rebuilt[:, : visual.shape[1]]
+
+    def reconstruct_language(self, visual, words, hidden, patch_interest, word_interest, word_mask) -> torch.Tensor:
+        """CLR (eq. 9): E^ `[B, L, C]` from E with `hidden` `[B, L]` words zeroed, and V weighed by W_poi."""
+        condition = patch_interest if self.config.language_reconstruction_condition else None
+        masked = words.masked_fill(hidden[:, :, None], 0.0)
+        if self.config.reconstruction_attention == "cross":
+            return self.language_reconstructor(masked, visual, condition, masked_mask=word_mask)
+        joint = self._joint(visual, words, patch_interest, word_interest, word_mask, condition is not None)
+        rebuilt = self.language_reconstructor(torch.cat([visual, masked], dim=1), *joint[:2], **joint[2])
+        return rebuilt[:, visual.shape[1] :]
+
+    def _joint(self, visual, words, patch_interest, word_interest, word_mask, conditioned):
+        """Table 5's self-attention: both modalities, concatenated, are source and condition."""
+        source = torch.cat([visual, words], dim=1)
+        condition = torch.cat([patch_interest, word_interest], dim=1) if conditioned else None
+        mask = None
+        if word_mask is not None:
+            mask = torch.cat([word_mask.new_ones(visual.shape[:2]), word_mask], dim=1)
+        return source, condition, {"masked_mask": mask, "source_mask": mask}
+
+    def _draw(self, tokens, interest, ratio, mask, generator) -> torch.Tensor:
+        from .reconstruction import draw_mask
+
+        # An interest that nothing trains is not built, and counts as uniform.
+        interest = tokens.new_ones(tokens.shape[:2]) if interest is None else interest
+        return draw_mask(interest, ratio, self.config.mask_strategy, token_mask=mask, generator=generator)
+
+    def _reconstruction(self, rebuilt, target, interest, mask) -> torch.Tensor:
+        if self.config.reconstruction_stop_gradient:
+            target = target.detach()
+        with torch.autocast(rebuilt.device.type, enabled=False):
+            return reconstruction_loss(rebuilt, target, interest, self.config.reconstruction_weighting, mask)
+
+    def _reconstructor(self) -> nn.Module:
+        from .reconstruction import ConditionedReconstructor
+
+        config = self.config
+        return ConditionedReconstructor(
+            config.hidden_size,
+            config.reconstruction_heads,
+            config.reconstruction_layers,
+            config.reconstruction_intermediate_size,
+            dropout=config.dropout,
+            conditioning=config.reconstruction_conditioning,
+            causal=config.reconstruction_causal,
+        )
+
+    # Inputs ------------------------------------------------------------------------------------------------------------
+
+    def _check_inputs(self, pixel_values, input_ids, attention_mask, labels, text_hidden_states) -> None:
+        config = self.config
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != config.num_channels:
+            raise ValueError(
+                f"`pixel_values` must be [B, {config.num_channels}, H, W], got {list(pixel_values.shape)}."
+            )
+        batch, _, height, width = pixel_values.shape
+        fixed = self.visual_backbone.input_size
+        if fixed is not None and (height, width) != tuple(fixed):
+            raise ValueError(
+                f"{config.visual_backbone!r} takes images of {fixed[0]} x {fixed[1]} pixels only, got {height} x {width}. "
+                "Let the processor resize them, or build the model with another `image_size`."
+            )
+        stride = self.backbone_stride
+        if height % stride or width % stride:
+            raise ValueError(
+                f"The image has {height} x {width} pixels, but {config.visual_backbone!r} needs multiples of {stride}. "
+                f"Let the processor resize it, or pad it (`do_resize=False, do_pad=True, pad_size_divisor={stride}`)."
+            )
+        if (input_ids is None) == (text_hidden_states is None) and input_ids is None:
+            raise ValueError("A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`.")
+        notes = input_ids if input_ids is not None else text_hidden_states
+        for name, value in (("notes", notes), ("masks (`labels`)", labels)):
+            if value is not None and len(value) != batch:
+                raise ValueError(f"{batch} images, but {len(value)} {name}.")
+        if attention_mask is not None and attention_mask.shape != notes.shape[:2]:
+            raise ValueError(
+                f"`attention_mask` is {list(attention_mask.shape)}, but the notes are {list(notes.shape[:2])}."
+            )
+        if labels is None:
+            return
+        if config.prune_reconstruction:
+            raise ValueError(
+                "This model is pruned for inference and has no loss. Load it without `prune_reconstruction=True` to "
+                "train it, from a checkpoint that was saved unpruned; leave `labels` out to segment."
+            )
+        if labels.shape != (batch, height, width):
+            raise ValueError(
+                f"`labels` must be [B, H, W] = {[batch, height, width]} like the images, got {list(labels.shape)}."
+            )
+
+    # Life as a pretrained model ------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> "RecLMISModel":
+        if mode and self.config.prune_reconstruction:
+            raise ValueError(
+                "A pruned model cannot be trained: the parts behind its losses are gone. Load the unpruned checkpoint "
+                "without `prune_reconstruction=True`."
+            )
+        super().train(mode)
+        if self.config.text_frozen:
+            self.text_encoder.eval()
+        return self
+
+    def _freeze(self) -> None:
+        if self.config.text_frozen:
+            self.text_encoder.requires_grad_(False).eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_encoder.set_input_embeddings(value)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if hasattr(module, "init_non_persistent_buffers"):
+            # Loading skips the constructor's arithmetic, and such buffers are in no checkpoint.
+            module.init_non_persistent_buffers()
+        if getattr(module, "_keeps_own_init", False):
+            return
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, PatchEmbedding):
+            # Positions must be told apart from the start: words name places, and V' has no residual.
+            init.copy_(module.position_embedding, _sine_positions(module.grid, module.position_embedding.shape[-1]))
+        elif isinstance(module, PixelLevelAttention):
+            # Gates start open. Children come before their parent, so the linear layer is set already.
+            init.ones_(module.gate.bias)
+        else:
+            super()._init_weights(module)
+            own = getattr(module, "position_embedding", None)
+            if isinstance(own, nn.Parameter):
+                init.normal_(own, std=self.config.initializer_range)
+
+    @classmethod
+    def from_parts(cls, config: RecLMISConfig) -> "RecLMISModel":
+        """A new model whose backbone and text encoder start from the pretrained weights that the configuration names.
+
+        `visual_config["pretrained"]` and `text_config["pretrained"]` are `True` for the part's own weights, or a Hub id,
+        file or folder; parts without the key start at random, as they all do in `RecLMISModel(config)`.
+        """
+        model = cls(config)
+        for part, source in (
+            (model.visual_backbone, config.visual_config.get("pretrained")),
+            (model.text_encoder, config.text_config.get("pretrained")),
+        ):
+            if not source:
+                continue
+            if not hasattr(part, "load_pretrained"):
+                raise ValueError(
+                    f"{type(part).__name__} has no pretrained weights to load, yet `pretrained` is {source!r}."
+                )
+            part.load_pretrained(source)
+        model._freeze()
+        return model
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, allow_missing_keys: bool = False, **kwargs: Any):
+        """Loads weights and configuration from a folder or the Hub, as transformers does, with two differences.
+
+        Weights that the checkpoint lacks raise instead of being left random: a mask from them would look plausible.
+        `prune_reconstruction=True` builds and reads only what makes the mask.
+
+        Args:
+            allow_missing_keys: initialise what is missing, with transformers' warning; for fine-tuning.
+
+        Raises:
+            ValueError: the checkpoint lacks weights of the model; they are named.
+        """
+        wants_report = kwargs.pop("output_loading_info", False)
+        model, report = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+        )
+        missing = sorted(report["missing_keys"])
+        if missing and not allow_missing_keys:
+            pruned = all(any(key.startswith(part[1:-2]) for part in TRAINING_ONLY) for key in missing)
+            mend = (
+                "The checkpoint was saved pruned: load it with `prune_reconstruction=True`."
+                if pruned
+                else "Get the whole checkpoint again, or pass `allow_missing_keys=True` to initialise them at random."
+            )
+            raise ValueError(f"{pretrained_model_name_or_path} lacks weights: {', '.join(missing)}. {mend}")
+        model._freeze()
+        return (model, report) if wants_report else model
+
+
+@contextmanager
+def _named(term: str) -> Iterator[None]:
+    """Says which loss term an error belongs to."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"The loss term {term!r} cannot be computed: {error}") from error
+
+
+def _without_padding(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+    if input_ids is None or attention_mask is None:
+        return input_ids
+    return input_ids.masked_fill(~attention_mask.bool(), -1)
+
+
+def _check_released_target(text_width: int, width: int) -> None:
+    if text_width != width:
+        raise ValueError(
+            f"`reconstruction_target='released'` regresses text states of width {text_width} with features of width "
+            f"{width}. Make `hidden_size` equal to the text encoder's width, or use 'features'."
+        )
+
+
+def _sine_positions(grid: tuple[int, int], width: int) -> torch.Tensor:
+    """Sines and cosines of row and column `[1, rows * columns, width]`, from which the position embedding learns on."""
+    quarter = -(-width // 4)
+    frequencies = 1.0 / 100.0 ** (torch.arange(quarter, dtype=torch.float32) / max(quarter, 1))
+    rows = torch.arange(grid[0], dtype=torch.float32)[:, None] * frequencies
+    columns = torch.arange(grid[1], dtype=torch.float32)[:, None] * frequencies
+    rows = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
+    columns = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(grid[0], -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)[None, :, :width]
+
+
+__all__ = ["RecLMISModel", "RecLMISOutput"]

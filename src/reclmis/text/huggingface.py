@@ -1,0 +1,83 @@
+"""Any Hugging Face text encoder (BERT, RoBERTa, MPNet, XLM-R, ...), as `hf:<model>`."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from ..registry import register_text_encoder
+
+
+class HuggingFaceTextEncoder(nn.Module):
+    """Last hidden states of an encoder from transformers.
+
+    Args:
+        config: the encoder's whole configuration, `model_type` included.
+
+    Raises:
+        ValueError: `model_type` is missing or unknown, or names a decoder-only or encoder-decoder model.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        arguments = dict(config)
+        model_type = arguments.pop("model_type", None)
+        if model_type is None:
+            raise ValueError("`text_config` of an 'hf:' encoder needs the encoder's configuration with `model_type`.")
+        hf_config = AutoConfig.for_model(model_type, **arguments)
+        if getattr(hf_config, "is_encoder_decoder", False) or getattr(hf_config, "is_decoder", False):
+            raise ValueError(f"{model_type!r} is configured as a decoder; RecLMIS needs an encoder.")
+        self.transformer = AutoModel.from_config(hf_config)
+        # A pooler makes one vector per sentence; nothing here uses it, and it would never get a gradient.
+        if getattr(self.transformer, "pooler", None) is not None:
+            self.transformer.pooler = None
+        self.width = hf_config.hidden_size
+        self.vocab_size = hf_config.vocab_size
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        return self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.transformer.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.transformer.set_input_embeddings(value)
+        self.vocab_size = value.num_embeddings
+
+    def load_pretrained(self, source: bool | str) -> None:
+        """Loads the encoder's weights from the Hub id or folder `source`.
+
+        Raises:
+            ValueError: weights of the encoder are missing from `source`.
+        """
+        loaded, report = AutoModel.from_pretrained(source, config=self.transformer.config, output_loading_info=True)
+        missing = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
+        if missing:
+            raise ValueError(f"{source!r} lacks weights of the text encoder: {', '.join(sorted(missing))}.")
+        weights = {key: value for key, value in loaded.state_dict().items() if not key.startswith("pooler.")}
+        self.transformer.load_state_dict(weights)
+
+
+@register_text_encoder("hf")
+def build_hugging_face(name: str, *, max_length: int, **config: Any) -> HuggingFaceTextEncoder:
+    encoder = HuggingFaceTextEncoder(**config)
+    positions = getattr(encoder.transformer.config, "max_position_embeddings", None)
+    # RoBERTa's position table starts behind the padding index, so a few of its rows are never reached.
+    reserved = (getattr(encoder.transformer.config, "pad_token_id", None) or 0) + 1
+    if positions is not None and max_length > positions - (reserved if "roberta" in name.lower() else 0):
+        raise ValueError(f"`max_text_length` is {max_length}, but the text encoder {name!r} has {positions} positions.")
+    return encoder
+
+
+def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    if "model_type" in config:
+        return config
+    if not name:
+        raise ValueError("'hf:' needs a model: 'hf:<hub id or folder>', or `text_config` with a `model_type`.")
+    fetched = AutoConfig.from_pretrained(name).to_diff_dict()
+    fetched.pop("transformers_version", None)
+    return {**fetched, "pretrained": name, **config}
+
+
+build_hugging_face.complete_config = _complete_config  # type: ignore[attr-defined]

@@ -1,0 +1,128 @@
+"""Any timm network with feature maps, as `timm:<model>`."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..registry import register_visual_backbone
+
+# How timm networks of one input size can be opened to others, best first.
+_SIZE_ARGUMENTS = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+
+
+class TimmBackbone(nn.Module):
+    """Feature maps of a timm network, channels first, fine to coarse.
+
+    A network whose stages all share one stride (a plain ViT) gets a small feature pyramid, as its last map alone would
+    leave the decoder without skips.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
+        channels, strides = list(network.feature_info.channels()), list(network.feature_info.reduction())
+        plain = len(strides) > 1 and len(set(strides)) == 1
+        self.pyramid = SimplePyramid(channels[-1], strides[-1]) if plain else None
+        self.channels = self.pyramid.channels if plain else channels
+        self.strides = self.pyramid.strides if plain else strides
+        traits = getattr(network, "_traits", {})
+        self.input_size = tuple(traits["img_size"]) if traits.get("fixed_input_size") else None
+        for module in network.modules():
+            # timm initialises its own networks; see RecLMISModel._init_weights.
+            module._keeps_own_init = True
+
+    def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        features = self.network(pixel_values)
+        if self._channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return self.pyramid(features[-1]) if self.pyramid is not None else list(features)
+
+    def load_pretrained(self, source: bool | str = True) -> None:
+        """Loads timm's weights (`True`), or those of a local `.safetensors` file of the same network.
+
+        Raises:
+            ValueError: timm has no weights of that name.
+        """
+        from timm.models import load_pretrained
+
+        settings = dict(self.network.pretrained_cfg)
+        if isinstance(source, str):
+            settings.update(file=source, url="", hf_hub_id=None)
+        if not any(settings.get(key) for key in ("file", "url", "hf_hub_id")):
+            raise ValueError(
+                f"timm has no pretrained weights for {settings.get('architecture')!r}; name a tagged model "
+                "(`timm.list_pretrained()` lists them), or pass the path of a weight file."
+            )
+        network = getattr(self.network, "model", self.network)
+        load_pretrained(network, pretrained_cfg=settings, num_classes=0, in_chans=self._in_channels(), strict=False)
+
+    def _in_channels(self) -> int:
+        return next(p.shape[1] for p in self.network.parameters() if p.ndim == 4)
+
+
+class SimplePyramid(nn.Module):
+    """Finer maps out of one coarse map by transposed convolutions, down to stride 4 where the stride allows.
+
+    The idea of a plain-backbone pyramid is from ViTDet (Li et al. 2022, arXiv 2203.16527), kept to what a U-shaped
+    decoder needs.
+    """
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels, self.strides = [channels], [stride]
+        steps: list[nn.Module] = []
+        while self.strides[0] % 2 == 0 and self.strides[0] > 4:
+            wide, narrow = self.channels[0], max(self.channels[0] // 2, 16)
+            steps.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(wide, narrow, kernel_size=2, stride=2), nn.GroupNorm(1, narrow), nn.GELU()
+                )
+            )
+            self.channels.insert(0, narrow)
+            self.strides.insert(0, self.strides[0] // 2)
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, feature: torch.Tensor) -> list[torch.Tensor]:
+        features = [feature]
+        for step in self.steps:
+            features.insert(0, step(features[0]))
+        return features
+
+
+@register_visual_backbone("timm")
+def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **arguments: Any) -> TimmBackbone:
+    """Builds `timm.create_model(name, features_only=True)` with random weights.
+
+    Args:
+        name: timm model name, with or without a weight tag.
+        num_channels: channels of the image; timm adapts the stem.
+        image_size: pixels; the size given to networks that are built for one size.
+        arguments: further arguments of `timm.create_model`, for example `out_indices`.
+
+    Raises:
+        ValueError: timm does not know the name, or the network has no feature maps.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:8]
+        raise ValueError(
+            f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}."
+        )
+    common = {"pretrained": False, "features_only": True, "in_chans": num_channels, **arguments}
+    fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+    candidates = [{"img_size": image_size, **extra} for extra in _SIZE_ARGUMENTS] if fixed else [{}]
+    for index, size_arguments in enumerate(candidates):
+        try:
+            network = timm.create_model(name, **{**size_arguments, **common})
+        except TypeError as error:
+            # The network does not know this size argument: try the next, and let a real mistake speak.
+            if index + 1 == len(candidates) or not any(argument in str(error) for argument in size_arguments):
+                raise ValueError(f"timm cannot build {name!r} with {size_arguments | common}: {error}") from error
+        except (RuntimeError, AttributeError) as error:
+            raise ValueError(f"timm cannot give feature maps of {name!r}: {error}. Choose another model.") from error
+        else:
+            return TimmBackbone(network)
+    raise AssertionError("unreachable: the last candidate returns or raises")
