@@ -93,10 +93,13 @@ def _attend_with_weights(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, dropout: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     logits = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
-    if mask is not None and mask.dtype == torch.bool:
-        logits = logits.masked_fill(~mask, float("-inf"))
-    elif mask is not None:
-        logits = logits + mask
-    # A wholly masked row is nan after softmax; like the fused kernel, it attends to nothing.
-    probabilities = logits.softmax(dim=-1).nan_to_num(0.0) if mask is not None else logits.softmax(dim=-1)
+    if mask is None:
+        probabilities = logits.softmax(dim=-1)
+    else:
+        allowed = mask if mask.dtype == torch.bool else mask.isfinite()
+        if mask.dtype != torch.bool:
+            logits = logits + mask
+        # A wholly masked row is nan after softmax; like the fused kernel, it attends to nothing. Filling last keeps the
+        # nan out of the gradient as well.
+        probabilities = logits.masked_fill(~allowed, float("-inf")).softmax(dim=-1).nan_to_num(0.0)
     return F.dropout(probabilities, dropout) @ values, probabilities

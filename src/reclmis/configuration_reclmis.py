@@ -120,12 +120,12 @@ class RecLMISConfig(PreTrainedConfig):
     @classmethod
     def tiny(cls, **changes: Any) -> "RecLMISConfig":
         """About a twentieth of `base` per training image; for tests, demos and continuous integration."""
-        return cls(**{**_size([16, 32, 64, 64, 96], [64, 32, 16, 16], 96, layers=2), **changes})
+        return cls(**{**_size([8, 16, 32, 64, 96], [48, 32, 16, 8], 96, layers=2), **changes})
 
     @classmethod
     def small(cls, **changes: Any) -> "RecLMISConfig":
         """Trains something useful on two CPU cores within an hour."""
-        return cls(**{**_size([24, 48, 96, 192, 256], [128, 64, 32, 24], 256, layers=2), **changes})
+        return cls(**{**_size([16, 32, 64, 128, 192], [96, 48, 24, 16], 192, layers=2), **changes})
 
     @classmethod
     def base(cls, **changes: Any) -> "RecLMISConfig":

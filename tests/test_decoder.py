@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from reclmis.decoder import MaskDecoder, PixelLevelAttention
+
+
+def test_pixel_level_attention_by_hand():
+    """One pixel, two channels, convolutions the identity: a = (3 + 0) / 2, m = 3, and x is scaled by the gate."""
+    gate = PixelLevelAttention(2)
+    with torch.no_grad():
+        for conv in (gate.average, gate.maximum):
+            conv.weight.copy_(torch.eye(2)[:, :, None, None])
+        gate.expand.weight.zero_()
+        gate.expand.weight[0, 0] = 1.0  # reads a
+        gate.expand.weight[1, 1] = 1.0  # reads m
+        gate.expand.weight[2, 2] = 1.0  # reads a + m
+        gate.expand.bias.zero_()
+        gate.gate.weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 0.0, 0.0, 0.0]]))
+        gate.gate.bias.fill_(-1.0)
+    pixel = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1)
+    scale = 1.5 + 30 + 450 - 1  # negative values would pass too: there is no sigmoid
+    assert torch.allclose(gate(pixel).flatten(), scale * torch.tensor([3.0, -2.0]))
+
+
+def test_the_gate_may_be_negative():
+    gate = PixelLevelAttention(2)
+    torch.nn.init.zeros_(gate.gate.weight)
+    torch.nn.init.constant_(gate.gate.bias, -2.0)
+    pixel = torch.randn(1, 2, 3, 3)
+    assert torch.allclose(gate(pixel), -2 * pixel)
+
+
+@pytest.mark.parametrize(
+    ("strides", "blocks"), [([1, 2, 4, 8, 16], 4), ([2, 4, 8], 3), ([4, 8, 16, 32], 5), ([7, 14], 2), ([16], 4), ([1], 0)]
+)
+def test_any_strides_end_at_the_image(strides, blocks):
+    channels = [4] * len(strides)
+    decoder = MaskDecoder(6, channels[:-1], strides, [8, 6], num_labels=3).eval()
+    side = 2 * strides[-1]
+    skips = [torch.randn(1, 4, side // stride, side // stride) for stride in strides[:-1]]
+    logits = decoder(torch.randn(1, 6, 2, 2), skips)
+    assert logits.shape == (1, 3, side, side)
+    assert len(decoder.blocks) == blocks
+
+
+def test_every_skip_matters():
+    strides = [1, 2, 4]
+    decoder = MaskDecoder(6, [3, 5], strides, [8, 6], num_labels=1).eval()
+    coarsest, skips = torch.randn(1, 6, 2, 2), [torch.randn(1, 3, 8, 8), torch.randn(1, 5, 4, 4)]
+    before = decoder(coarsest, skips)
+    for index in range(2):
+        changed = [skip + (position == index) for position, skip in enumerate(skips)]
+        assert not torch.allclose(decoder(coarsest, changed), before, atol=1e-4)
