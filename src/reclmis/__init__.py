@@ -14,18 +14,20 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcesso
 
 from .configuration_reclmis import RecLMISConfig
 
-#from .image_processing_reclmis import RecLMISImageProcessor
+from .image_processing_reclmis import RecLMISImageProcessor
 from .modeling_reclmis import RecLMISModel, RecLMISOutput
 
-#from .processing_reclmis import RecLMISProcessor
+from .processing_reclmis import RecLMISProcessor
 from .registry import register_data_source, register_text_encoder, register_visual_backbone
 
 __version__ = "0.1.0"
 
 AutoConfig.register("reclmis", RecLMISConfig, exist_ok=True)
 AutoModel.register(RecLMISConfig, RecLMISModel, exist_ok=True)
-#AutoImageProcessor.register(RecLMISConfig, slow_image_processor_class=RecLMISImageProcessor, exist_ok=True)
-#AutoProcessor.register(RecLMISConfig, RecLMISProcessor, exist_ok=True)
+AutoImageProcessor.register(
+    RecLMISConfig, image_processor_classes={"torchvision": RecLMISImageProcessor}, exist_ok=True
+)
+AutoProcessor.register(RecLMISConfig, RecLMISProcessor, exist_ok=True)
 
 __all__ = [
     "RecLMISConfig",

@@ -2,6 +2,7 @@
 
 # Shapes: B samples, K classes, C width, N patches, L words.
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -491,7 +492,7 @@ class RecLMISModel(PreTrainedModel):
         )
         missing = sorted(report["missing_keys"])
         if missing and not allow_missing_keys:
-            pruned = all(any(key.startswith(part[1:-2]) for part in TRAINING_ONLY) for key in missing)
+            pruned = all(any(re.match(part, key) for part in TRAINING_ONLY) for key in missing)
             mend = (
                 "The checkpoint was saved pruned: load it with `prune_reconstruction=True`."
                 if pruned

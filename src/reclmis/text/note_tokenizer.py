@@ -1,0 +1,55 @@
+"""A tokenizer learned from the notes of a training set, for the text encoder `tokens`."""
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+PAD, START, END = "<pad>", "<start>", "<end>"
+
+
+def build_note_tokenizer(
+    notes: Iterable[str], *, vocab_size: int = 4096, max_length: int = 32
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over lower-cased, NFKC-normalised notes.
+
+    It knows every byte, so no note of any language holds an unknown token; words that the training notes repeat become
+    one token. The same notes give the same tokenizer. An empty note is two tokens, start and end.
+
+    Args:
+        notes: training notes; order and repetition do not change what counts as a word.
+        vocab_size: most ids, at least 259 (the bytes and three special tokens).
+        max_length: longest note in tokens, both special tokens included.
+
+    Raises:
+        ValueError: no notes, or a vocabulary too small for the bytes.
+    """
+    notes = sorted(notes)
+    if not notes:
+        raise ValueError("A tokenizer is learned from notes, and there are none; pass the training notes.")
+    smallest = len(pre_tokenizers.ByteLevel.alphabet()) + 3
+    if vocab_size < smallest:
+        raise ValueError(f"`vocab_size` must be at least {smallest}, got {vocab_size}.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[PAD, START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(notes, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, 1), (END, 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=START,
+        eos_token=END,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
