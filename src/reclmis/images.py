@@ -1,13 +1,15 @@
 """Reading images: whatever a hospital or a camera wrote becomes 8-bit RGB, with the right pixels or an error."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_WIDER_THAN_8_BIT = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
+# What resampling in floating point overshoots by.
+_TOLERANCE = 1e-3
 
 
 class UnreadableImageError(ValueError):
@@ -15,30 +17,59 @@ class UnreadableImageError(ValueError):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says.
+    """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says. Safe to call from several threads.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, truncated, no image, or would unpack to a size that Pillow
-            regards as an attack.
+        UnreadableImageError: the file is missing, empty, truncated, no image, a stack of several images, or would
+            unpack to more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    image = open_image(path)
+    try:
+        return to_rgb8(image)
+    except ValueError as error:
+        raise UnreadableImageError(f"{path}: {error}") from error
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Decodes a file completely, in the mode that it was written in, turned as its EXIF orientation says.
+
+    Raises:
+        UnreadableImageError: as [`read_image`].
     """
     path = Path(path)
     if not path.is_file():
-        raise UnreadableImageError(f"No image at {path}.")
+        raise UnreadableImageError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; give an image file.")
     if path.stat().st_size == 0:
         raise UnreadableImageError(f"{path} is empty (0 bytes); copy it again.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return to_rgb8(ImageOps.exif_transpose(image))
+        with Image.open(path) as image:
+            _check_extent(image, path)
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"{path} is no image that Pillow knows; convert it to PNG.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(f"{path} is refused: {error} Cut it into tiles.") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise UnreadableImageError(f"{path} is damaged: {error}. Copy it again.") from error
-    except ValueError as error:
-        raise UnreadableImageError(f"{path}: {error}") from error
+        raise UnreadableImageError(f"{path} is refused: {error} {_TOO_LARGE}") from error
+    except Exception as error:
+        # Pillow's format plugins raise whatever a broken byte leads them to: OSError, SyntaxError, KeyError, ...
+        raise UnreadableImageError(f"{path} is damaged ({type(error).__name__}: {error}); copy it again.") from error
+
+
+_TOO_LARGE = "Cut it into tiles, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+
+
+def _check_extent(image: Image.Image, path: Path) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise UnreadableImageError(
+            f"{path} would unpack to {image.width} x {image.height} pixels, more than {limit}. {_TOO_LARGE}"
+        )
+    # An MPO is a photograph with previews of itself; other formats of several frames are stacks.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise UnreadableImageError(f"{path} holds {frames} images; save the one you mean as a file of its own.")
 
 
 def to_rgb8(image: Any) -> Image.Image:
@@ -46,41 +77,52 @@ def to_rgb8(image: Any) -> Image.Image:
 
     - PIL images of every mode. Transparency is laid over black, the background of a radiograph.
     - 16-bit integers fill the whole range: 65535 becomes 255. Pixels that use 12 of 16 bits come out dark; window them
-      first.
-    - Floating point arrays lie in [0, 1] or in [0, 255]. One whose maximum is at most 1 counts as the former.
-    - Arrays and tensors are `[H, W]`, `[H, W, C]` or `[C, H, W]` with 1, 2 (grey, alpha), 3 or 4 channels.
+      first. Wider integers, and Pillow's mode `I`, count as 8-bit where no value is above 255, and as 16-bit otherwise.
+    - Floating point arrays lie in [0, 1] or in [0, 255]; one whose maximum is at most 1 counts as the former. Between 1
+      and 2 the maximum could mean either, and is refused.
+    - Arrays are `[H, W]`, `[H, W, C]` or `[C, H, W]`, tensors `[H, W]`, `[C, H, W]` or `[H, W, C]`, in case of doubt
+      the one named first; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
 
     Raises:
         ValueError: values outside these ranges, not a number, or a shape that is no image.
     """
     if not isinstance(image, Image.Image):
-        return _array_to_rgb8(np.asarray(image.detach().cpu() if hasattr(image, "detach") else image))
-    if image.mode in _SIXTEEN_BIT or image.mode in ("I", "F"):
+        return _array_to_rgb8(image)
+    if 0 in image.size:
+        raise ValueError(f"An image of {image.width} x {image.height} pixels holds nothing.")
+    if image.mode in _WIDER_THAN_8_BIT:
         # Pillow itself would clip these at 255: a 16-bit radiograph comes out white.
         return _array_to_rgb8(np.asarray(image))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layered = image.convert("RGBA")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        layered = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _array_to_rgb8(array: np.ndarray) -> Image.Image:
-    pixels = _to_uint8(_channels_last(array))
-    grey, alpha = pixels.shape[2] in (1, 2), pixels.shape[2] in (2, 4)
-    colours = np.repeat(pixels[:, :, :1], 3, axis=2) if grey else pixels[:, :, :3]
-    if alpha:
+def _array_to_rgb8(image: Any) -> Image.Image:
+    is_tensor = hasattr(image, "detach")
+    if is_tensor:
+        # NumPy has no bfloat16.
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image
+    pixels = _to_uint8(_channels_last(np.asarray(image), channels_first=is_tensor))
+    channels = pixels.shape[2]
+    colours = np.repeat(pixels[:, :, :1], 3, axis=2) if channels <= 2 else pixels[:, :, :3]
+    if channels in (2, 4):
         colours = np.rint(colours * (pixels[:, :, -1:] / 255.0)).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(colours))
 
 
-def _channels_last(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 2:
+def _channels_last(array: np.ndarray, channels_first: bool) -> np.ndarray:
+    if array.size and array.ndim == 2:
         return array[:, :, None]
-    if array.ndim == 3 and array.shape[2] in (1, 2, 3, 4):
-        return array
-    if array.ndim == 3 and array.shape[0] in (1, 2, 3, 4):
-        return np.moveaxis(array, 0, 2)
-    raise ValueError(f"An array of shape {array.shape} is no image; pass [H, W], [H, W, C] or [C, H, W].")
+    if array.size and array.ndim == 3:
+        for axis in (0, 2) if channels_first else (2, 0):
+            if array.shape[axis] in (1, 2, 3, 4):
+                return np.moveaxis(array, axis, 2)
+    raise ValueError(
+        f"Shape {array.shape} is no image; pass [H, W], [H, W, C] or [C, H, W] with 1 to 4 channels and some pixels."
+    )
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:
@@ -88,20 +130,25 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
-    if array.size == 0:
-        raise ValueError(f"An array of shape {array.shape} holds no pixel.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("The image holds values that are not finite; replace them before.")
-    low, high = array.min(), array.max()
     if array.dtype.kind == "f":
-        if low >= 0 and high <= 1:
-            return np.rint(array * 255.0).astype(np.uint8)
-        if low >= 0 and high <= 255:
-            return np.rint(array).astype(np.uint8)
-        raise ValueError(f"Floating point pixels from {low:g} to {high:g}; scale them to [0, 1] or [0, 255].")
+        return _float_to_uint8(array)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"Pixels of type {array.dtype} mean nothing here; pass integers or floating point numbers.")
+    low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65535:
-        raise ValueError(f"Integer pixels from {low} to {high}; scale them to 8 or 16 bits.")
-    # The type tells the range for 16 bits. Wider integers (Pillow's mode I among them) are told by their values.
-    if array.dtype == np.uint16 or high > 255:
+        raise ValueError(f"Integer pixels from {low} to {high}; scale them to 0 to 255, or to 0 to 65535.")
+    unsigned_16_bit = array.dtype.kind == "u" and array.dtype.itemsize == 2
+    if unsigned_16_bit or high > 255:
         return np.rint(array / 257.0).astype(np.uint8)
     return array.astype(np.uint8)
+
+
+def _float_to_uint8(array: np.ndarray) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{(~np.isfinite(array)).sum()} pixels are nan or infinite; replace them before.")
+    low, high = float(array.min()), float(array.max())
+    if low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
+        return np.rint(array.clip(0, 1) * 255.0).astype(np.uint8)
+    if low >= -_TOLERANCE and 2 <= high <= 255 + _TOLERANCE:
+        return np.rint(array.clip(0, 255)).astype(np.uint8)
+    raise ValueError(f"Floating point pixels from {low:g} to {high:g}; scale them to [0, 1] or to [0, 255].")

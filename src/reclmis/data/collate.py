@@ -99,8 +99,9 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
         image = image.resize(size[::-1], Image.Resampling.BILINEAR)
         mask = np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
     return {
-        "image": np.asarray(image),
-        "mask": mask,
+        # Copies: Pillow hands out read-only views, which tensors must not share.
+        "image": np.array(image),
+        "mask": np.array(mask),
         "note": row["note"],
         "id": row["id"],
         "original_size": original,

@@ -1,0 +1,278 @@
+"""Trains RecLMIS. One page on Accelerate: read it, copy it, change it.
+
+    accelerate launch examples/train.py --dataset path/to/QaTa-COV19 --preset small --output_dir runs/qata
+
+`--dataset` is a folder in LViT's layout or `synthetic`. The best and the last checkpoint land in `best/` and `last/` of
+the output folder; both load with `from_pretrained`, and `--resume` goes on from `last/` exactly where it was saved.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
+from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, load_dataset_by_name
+from reclmis.evaluation.metrics import SegmentationMeter
+from reclmis.evaluation.text_dependence import CONSTANT_NOTE
+from reclmis.training import NoteCache, build_optimizer, build_schedule, latest_complete, load_training_state
+from reclmis.training.checkpoint import read_record, save_checkpoint
+from reclmis.training.optim import optimizer_steps
+from reclmis.training.record import dataset_hash, run_record
+
+
+def parse_arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset", required=True, help="folder in LViT's layout, or 'synthetic'")
+    data.add_argument("--num_synthetic", type=int, default=400, help="training images of the synthetic set")
+    data.add_argument("--limit_train", type=int, help="use only the first images")
+    data.add_argument("--limit_validation", type=int)
+    data.add_argument("--augment", choices=("none", "paper", "strong"), default="paper")
+    data.add_argument("--note_mode", choices=("right", "constant"), default="right",
+                      help="'constant' replaces every note by one sentence, as a control")  # fmt: skip
+    data.add_argument("--workers", type=int, default=0)
+    model = parser.add_argument_group("model")
+    model.add_argument("--preset", choices=("tiny", "small", "base"), default="small")
+    model.add_argument("--image_size", type=int, default=224)
+    model.add_argument("--visual_backbone")
+    model.add_argument("--text_encoder")
+    model.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="any field of RecLMISConfig")
+    model.add_argument("--init", help="checkpoint to fine-tune, in place of --preset")
+    train = parser.add_argument_group("training")
+    train.add_argument("--epochs", type=int, default=20)
+    train.add_argument("--max_minutes", type=float, help="stop after the epoch in which this time is up")
+    train.add_argument("--batch_size", type=int, default=8, help="images per process and step")
+    train.add_argument("--gradient_accumulation", type=int, default=1)
+    train.add_argument("--optimizer", choices=("adam", "adamw"), default="adam")
+    train.add_argument("--learning_rate", type=float, default=3e-4)
+    train.add_argument("--weight_decay", type=float, default=0.0)
+    train.add_argument("--schedule", choices=("cosine", "restarts", "constant"), default="cosine")
+    train.add_argument("--final_ratio", type=float, default=0.0, help="last learning rate, as a share of the first")
+    train.add_argument("--warmup_steps", type=int, default=0)
+    train.add_argument("--grad_clip", type=float, default=0.0, help="largest gradient norm; 0 leaves gradients alone")
+    train.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights, which are then the model")
+    train.add_argument("--patience", type=int, help="stop after so many epochs without a better validation Dice")
+    train.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), default="no")
+    train.add_argument("--channels_last", action=argparse.BooleanOptionalAction, default=True)
+    train.add_argument("--seed", type=int, default=0)
+    run = parser.add_argument_group("run")
+    run.add_argument("--output_dir", type=Path, required=True)
+    run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
+    run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
+    return parser.parse_args(argv)
+
+
+def build_datasets(args):
+    """The HF splits, and the training and validation datasets on top of them."""
+    options = {"num_train": args.num_synthetic, "num_validation": max(args.num_synthetic // 4, 1), "seed": args.seed,
+               "size": args.image_size} if args.dataset == "synthetic" else {"splits": ["train", "validation"]}  # fmt: skip
+    splits = load_dataset_by_name(args.dataset, **options)
+    for split, limit in (("train", args.limit_train), ("validation", args.limit_validation)):
+        if limit is not None:
+            splits[split] = splits[split].select(range(min(limit, len(splits[split]))))
+    return splits
+
+
+def build_model(args, notes):
+    """A new model and its processor, or those of `--init`."""
+    if args.init:
+        return RecLMISModel.from_pretrained(args.init), RecLMISProcessor.from_pretrained(args.init)
+    changes = {"image_size": args.image_size}
+    changes |= {key: json.loads(value) for key, _, value in (entry.partition("=") for entry in args.set)}
+    changes |= {key: getattr(args, key) for key in ("visual_backbone", "text_encoder") if getattr(args, key)}
+    if "visual_backbone" in changes:
+        changes.setdefault("visual_config", {})
+    if "text_encoder" in changes:
+        changes.setdefault("text_config", {})
+    config = getattr(RecLMISConfig, args.preset)(**changes)
+    processor = RecLMISProcessor.from_model_config(config, notes=notes)
+    if config.text_encoder == "tokens":
+        config.text_config["vocab_size"] = len(processor.tokenizer)
+    model = RecLMISModel.from_parts(config)
+    processor.image_processor.pad_size_divisor = model.backbone_stride
+    return model, processor
+
+
+@torch.no_grad()
+def validate(model, loader, inputs_of, num_labels) -> dict[str, float]:
+    """Both metric families over the validation set, at the size the model sees."""
+    model.eval()
+    meter = SegmentationMeter(num_labels)
+    for batch in loader:
+        logits = model(pixel_values=batch["pixel_values"], **inputs_of(batch)).logits
+        masks = logits[:, 0] >= 0 if num_labels == 1 else logits.argmax(dim=1)
+        meter.update(masks.long().cpu(), batch["labels"].cpu(), batch["ids"])
+    meter.gather()
+    return meter.compute()
+
+
+def main(argv=None) -> dict[str, float]:
+    args = parse_arguments(argv)
+    accelerator = Accelerator(
+        mixed_precision=args.mixed_precision,
+        gradient_accumulation_steps=args.gradient_accumulation,
+        log_with=None if args.tracker == "none" else args.tracker,
+        project_config=ProjectConfiguration(project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+    )
+    set_seed(args.seed, device_specific=False)
+    splits = build_datasets(args)
+    note = CONSTANT_NOTE if args.note_mode == "constant" else None
+    model, processor = build_model(args, [note] * 2 if note else list(splits["train"]["note"]))
+    num_labels = model.config.num_labels
+    datasets = {
+        split: NotedSegmentationDataset(
+            splits[split],
+            getattr(Augmentation, args.augment)() if split == "train" else None,
+            num_labels=num_labels,
+            size=(model.config.image_size,) * 2,
+            seed=args.seed,
+            cache=args.workers == 0,
+            note=note,
+        )
+        for split in ("train", "validation")
+    }
+    loaders = {
+        split: DataLoader(
+            datasets[split],
+            batch_size=args.batch_size,
+            shuffle=split == "train",
+            num_workers=args.workers,
+            persistent_workers=args.workers > 0,
+            collate_fn=Collator(processor),
+        )
+        for split in datasets
+    }
+    optimizer = build_optimizer(model, args.learning_rate, name=args.optimizer, weight_decay=args.weight_decay)
+    if args.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    model, optimizer, train_loader, validation_loader = accelerator.prepare(
+        model, optimizer, loaders["train"], loaders["validation"]
+    )
+    steps = optimizer_steps(len(train_loader), args.gradient_accumulation)
+    schedule = build_schedule(
+        optimizer, args.schedule, total_steps=args.epochs * steps, warmup_steps=args.warmup_steps,
+        steps_per_epoch=steps, final_ratio=args.final_ratio,
+    )  # fmt: skip
+    bare = accelerator.unwrap_model(model)
+    average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True) if args.ema else None
+    cache = NoteCache(bare, processor) if bare.config.text_frozen else None
+
+    def text_inputs(batch) -> dict[str, torch.Tensor]:
+        return cache(batch["notes"]) if cache else {key: batch[key] for key in ("input_ids", "attention_mask")}
+
+    begin, best, waited, history = 0, -math.inf, 0, []
+    checkpoint = latest_complete(args.output_dir) if args.resume else None
+    if checkpoint is not None:
+        progress = read_record(checkpoint)
+        begin, best, waited, history = (progress[key] for key in ("epoch", "best", "waited", "history"))
+        restore(load_training_state(checkpoint), accelerator, bare, optimizer, schedule, average)
+        accelerator.print(f"Going on from {checkpoint} after epoch {begin}.")
+    if accelerator.is_main_process:
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        record = run_record(
+            args.seed,
+            arguments={key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
+            processes=accelerator.num_processes,
+            threads=torch.get_num_threads(),
+            parameters=sum(parameter.numel() for parameter in bare.parameters()),
+            data={split: {"images": len(splits[split]), "sha256": dataset_hash(splits[split])} for split in datasets},
+        )
+        (args.output_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    if args.tracker != "none":
+        accelerator.init_trackers("reclmis")
+
+    started = time.monotonic()
+    for epoch in range(begin, args.epochs):
+        datasets["train"].set_epoch(epoch)
+        train_loader.set_epoch(epoch)
+        model.train()
+        sums: dict[str, torch.Tensor] = {}
+        bar = tqdm(train_loader, desc=f"epoch {epoch + 1}/{args.epochs}", disable=not accelerator.is_main_process)
+        for batch in bar:
+            with accelerator.accumulate(model):
+                outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
+                accelerator.backward(outputs.loss)
+                if args.grad_clip and accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(model.parameters(), args.grad_clip)
+                optimizer.step()
+                if accelerator.sync_gradients:
+                    schedule.step()
+                    if average is not None:
+                        average.update_parameters(bare)
+                optimizer.zero_grad()
+            for name, value in {"loss": outputs.loss, **outputs.loss_terms}.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+            bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
+        judged = average.module if average is not None else model
+        metrics = validate(judged, validation_loader, text_inputs, num_labels)
+        losses = {f"train/{name}": (value / len(train_loader)).item() for name, value in sums.items()}
+        values = {f"validation/{name}": value for name, value in metrics.items()}
+        row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **losses, **values}
+        history.append(row)
+        improved = metrics["dice_per_image"] > best
+        best, waited = (metrics["dice_per_image"], 0) if improved else (best, waited + 1)
+        accelerator.print(
+            f"epoch {epoch + 1}: loss {losses['train/loss']:.4f}, validation per image Dice "
+            f"{metrics['dice_per_image']:.4f} IoU {metrics['iou_per_image']:.4f}, pooled Dice "
+            f"{metrics['dice_pooled']:.4f} IoU {metrics['iou_pooled']:.4f}{' (best)' if improved else ''}"
+        )
+        if args.tracker != "none":
+            accelerator.log({**losses, **values, "learning_rate": schedule.get_last_lr()[0]}, step=epoch + 1)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            progress = {"epoch": epoch + 1, "best": best, "waited": waited, "history": history, "metrics": metrics}
+            if improved:
+                save_checkpoint(args.output_dir / "best", accelerator.unwrap_model(judged), processor, record=progress)
+            state = training_state(accelerator, optimizer, schedule, average, bare)
+            save_checkpoint(args.output_dir / "last", bare, processor, state=state, record=progress)
+            (args.output_dir / "metrics.json").write_text(json.dumps(history, indent=2) + "\n")
+        if args.patience is not None and waited >= args.patience:
+            accelerator.print(f"No better validation Dice for {waited} epochs: stopping early.")
+            break
+        if args.max_minutes is not None and time.monotonic() - started >= 60 * args.max_minutes:
+            accelerator.print(f"{args.max_minutes:g} minutes are up: stopping after epoch {epoch + 1}.")
+            break
+    accelerator.end_training()
+    if not history:
+        raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
+    return history[-1]
+
+
+def training_state(accelerator, optimizer, schedule, average, bare) -> dict:
+    """What resuming needs beyond the model: tensors and plain containers only."""
+    return {
+        "model": bare.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "average": None if average is None else average.state_dict(),
+        "random": torch.get_rng_state(),
+        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "scaler": None if accelerator.scaler is None else accelerator.scaler.state_dict(),
+    }
+
+
+def restore(state, accelerator, bare, optimizer, schedule, average) -> None:
+    bare.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    if average is not None:
+        average.load_state_dict(state["average"])
+    torch.set_rng_state(state["random"])
+    if state["cuda_random"]:
+        torch.cuda.set_rng_state_all(state["cuda_random"])
+    if accelerator.scaler is not None:
+        accelerator.scaler.load_state_dict(state["scaler"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""How good a model is, in both metric families, and how much of that it owes to the note."""
+
+from .metrics import SegmentationMeter
+from .text_dependence import text_dependence
+from .text_only import TextOnlyPredictor
+
+__all__ = ["SegmentationMeter", "TextOnlyPredictor", "text_dependence"]

@@ -1,0 +1,54 @@
+"""A frozen text encoder need read each sentence once."""
+
+from typing import Any
+
+import torch
+
+
+class NoteCache:
+    """Hidden states of notes, encoded once per unique sentence.
+
+    Only for a frozen text encoder: its output depends on the note alone.
+
+    Args:
+        model: a [`RecLMISModel`] with `text_frozen=True`.
+        processor: its processor.
+        batch_size: notes per run of the encoder.
+
+    Raises:
+        ValueError: the text encoder is trained.
+    """
+
+    def __init__(self, model: Any, processor: Any, batch_size: int = 64) -> None:
+        if not model.config.text_frozen:
+            raise ValueError("The text encoder is trained, so a note's states change; cache notes of a frozen one only.")
+        self._model = model
+        self._processor = processor
+        self._batch_size = batch_size
+        self._entries: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __call__(self, notes: list[str]) -> dict[str, torch.Tensor]:
+        """Model inputs of these notes: `text_hidden_states`, `attention_mask` and `input_ids`."""
+        self.add(notes)
+        states, masks, ids = zip(*(self._entries[note] for note in notes), strict=True)
+        return {
+            "text_hidden_states": torch.stack(states),
+            "attention_mask": torch.stack(masks),
+            "input_ids": torch.stack(ids),
+        }
+
+    @torch.no_grad()
+    def add(self, notes: list[str]) -> None:
+        """Encodes the notes that are new."""
+        new = sorted({note for note in notes if note not in self._entries})
+        for start in range(0, len(new), self._batch_size):
+            chunk = new[start : start + self._batch_size]
+            tokens = self._processor.tokenize(chunk, return_tensors="pt")
+            ids, mask = (tokens[key].to(self._model.device) for key in ("input_ids", "attention_mask"))
+            states = self._model.encode_text(ids, mask)
+            self._entries.update(
+                {note: (states[i], mask[i], ids[i]) for i, note in enumerate(chunk)}
+            )

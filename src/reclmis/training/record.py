@@ -1,0 +1,50 @@
+"""What a run must write down so that somebody can repeat it."""
+
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("reclmis", "torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "Pillow")
+
+
+def run_record(seed: int, **more: Any) -> dict[str, Any]:
+    """Command line, versions, commit and seed of this process, with whatever else belongs to the run."""
+    return {
+        "command": shlex.join([sys.argv[0], *sys.argv[1:]]),
+        "seed": seed,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": _commit(),
+        **more,
+    }
+
+
+def dataset_hash(dataset: Any) -> str:
+    """SHA-256 over ids, notes, and the encoded bytes of images and masks: the same hash is the same split."""
+    from datasets import Image
+
+    digest = hashlib.sha256()
+    raw = dataset.cast_column("image", Image(decode=False)).cast_column("mask", Image(decode=False))
+    for row in raw:
+        digest.update(f"{row['id']}\0{row['note']}\0".encode())
+        for key in ("image", "mask"):
+            content = row[key]["bytes"]
+            if content is None:
+                with open(row[key]["path"], "rb") as file:
+                    content = file.read()
+            digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def _commit() -> str | None:
+    """The checkout's commit, `None` where there is none (an installed package)."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
