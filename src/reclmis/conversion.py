@@ -243,3 +243,49 @@ def _split_attention(key: str, value: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def _count(released: Tensors, pattern: str) -> int:
     return len({match[1] for key in released if (match := re.match(pattern, key))})
+
+
+def convert_checkpoint(path: str | Path, output: str | Path, *, max_text_length: int = 18) -> ConversionReport:
+    """Converts a released checkpoint file into a folder that `from_pretrained` loads, and replays it from there.
+
+    The processor reads images and notes as the release does: BGR, bilinear resize without averaging, divided by 255;
+    notes of fewer than nine words get " EOF XXX" per missing word; padding is 0.
+
+    Args:
+        path: the checkpoint.
+        output: folder to write.
+        max_text_length: tokens per note: 18, or 10 for the MoNuSeg checkpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: see [`read_checkpoint`] and [`convert_model`].
+        OSError: CLIP's tokenizer is neither here nor reachable.
+        RuntimeError: the written model answers otherwise than the converted one.
+    """
+    from .image_processing_reclmis import RecLMISImageProcessor
+    from .processing_reclmis import RecLMISProcessor, load_clip_tokenizer
+
+    model, report = convert_model(read_checkpoint(path), max_text_length=max_text_length)
+    size = model.config.image_size
+    processor = RecLMISProcessor(
+        RecLMISImageProcessor(size={"height": size, "width": size}, channel_order="bgr", antialias=False),
+        load_clip_tokenizer(),
+        max_length=max_text_length,
+        pad_token_id=0,
+        note_min_words=9,
+        note_filler=" EOF XXX",
+    )
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+    _replay(model, processor, output)
+    return report
+
+
+@torch.no_grad()
+def _replay(model: RecLMISModel, processor, output: str | Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
+    note = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
+    inputs = processor(images=image, text=note, return_tensors="pt")
+    again = RecLMISModel.from_pretrained(output)
+    if not torch.equal(model(**inputs).logits, again(**inputs).logits):
+        raise RuntimeError(f"The model in {output} answers otherwise than the converted one; do not use it.")

@@ -1,0 +1,35 @@
+"""The `reclmis` command."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from .commands import CommandError
+
+COMMANDS = {
+    "predict": "segment images as their notes say",
+    "convert": "turn a released checkpoint into one of ours",
+    "info": "say what a model is made of",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand. Returns 0, 1 when part of the work failed, 2 when nothing could be done."""
+    parser = argparse.ArgumentParser(prog="reclmis", description="Language-guided medical image segmentation.")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, summary in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        # Modules import torch only when they run, so that --help is quick.
+        module = import_module(f".commands.{name}", __package__)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except CommandError as error:
+        print(f"reclmis {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
