@@ -10,12 +10,13 @@ import sys
 from PIL import Image
 
 from reclmis import RecLMISModel, RecLMISProcessor
+from reclmis.images import read_image
 
 
 def main(model_name: str, image_path: str, note: str, mask_path: str) -> None:
     model = RecLMISModel.from_pretrained(model_name, prune_reconstruction=True)
     processor = RecLMISProcessor.from_pretrained(model_name)
-    image = Image.open(image_path)
+    image = read_image(image_path)
     outputs = model(**processor(images=image, text=note, return_tensors="pt"))
     mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[(image.height, image.width)])[0]
 

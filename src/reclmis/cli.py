@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
-        # Modules import torch only when they run, so that --help is quick.
+        # Modules import what they work with only when they run, so that --help needs little.
         module = import_module(f".commands.{name}", __package__)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

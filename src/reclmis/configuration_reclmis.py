@@ -167,6 +167,13 @@ class RecLMISConfig(PreTrainedConfig):
         return self.contrastive and not self.prune_reconstruction
 
     @property
+    def trains_text(self) -> bool:
+        """Whether any gradient reaches the note's features: not without interaction and without auxiliary losses."""
+        return self.interaction != "none" or (
+            self.trains_contrastive or self.trains_visual_reconstruction or self.trains_language_reconstruction
+        )
+
+    @property
     def trains_patch_interest(self) -> bool:
         """Whether a loss sends a gradient into W_poi (eq. 2). Without one the head is not built; W_poi is uniform."""
         return (

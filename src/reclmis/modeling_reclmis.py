@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -417,6 +418,10 @@ class RecLMISModel(PreTrainedModel):
     def _freeze(self) -> None:
         if self.config.text_frozen:
             self.text_encoder.requires_grad_(False).eval()
+        if not self.config.trains_text:
+            # No loss depends on the note: parameters that never get a gradient would stall distributed training.
+            self.text_encoder.requires_grad_(False)
+            self.word_projection.requires_grad_(False)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_encoder.get_input_embeddings()
@@ -484,12 +489,19 @@ class RecLMISModel(PreTrainedModel):
             allow_missing_keys: initialise what is missing, with transformers' warning; for fine-tuning.
 
         Raises:
-            ValueError: the checkpoint lacks weights of the model; they are named.
+            ValueError: the checkpoint lacks weights of the model; they are named. Or its file is damaged.
+            OSError: no such checkpoint, or one without a `.safetensors` file: nothing pickled is read.
         """
         wants_report = kwargs.pop("output_loading_info", False)
-        model, report = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
-        )
+        kwargs.setdefault("use_safetensors", True)
+        try:
+            model, report = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights in {pretrained_model_name_or_path} are damaged: {error}. Copy or download them again."
+            ) from error
         missing = sorted(report["missing_keys"])
         if missing and not allow_missing_keys:
             pruned = all(any(re.match(part, key) for part in TRAINING_ONLY) for key in missing)

@@ -1,6 +1,6 @@
 """Many images and notes -> masks, with bounded memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ class Prediction:
     """The answer to one image and note.
 
     Attributes:
+        index: running number of the request, from 0.
         source: the path, or the running number of an image that came without one.
         note: as asked.
         image: RGB image at its own size.
@@ -25,6 +26,7 @@ class Prediction:
         probability: float32 `[H, W]` foreground probability, or `[K, H, W]`.
     """
 
+    index: int
     source: str
     note: str
     image: Image.Image
@@ -39,33 +41,37 @@ def predict(
     *,
     batch_size: int = 8,
     threshold: float = 0.5,
-    on_error: Any = None,
+    on_error: Callable[[str, ValueError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Segments images as their notes say, in order; holds no more than one batch in memory.
 
     Args:
-        model: a [`RecLMISModel`]; it is put into evaluation mode.
+        model: a [`RecLMISModel`], on the device that shall do the work; it is put into evaluation mode.
         processor: its processor.
-        requests: pairs of an image (path, PIL image or array) and its note.
+        requests: pairs of an image (path, PIL image, array or tensor) and its note.
         batch_size: images per forward pass.
         threshold: of the foreground probability, for binary models.
-        on_error: called as `on_error(source, error)` for an image that cannot be read, which is then left out; `None`
-            raises.
+        on_error: called as `on_error(source, error)` for a request that cannot be answered, which is then left out;
+            `None` raises.
 
     Raises:
         UnreadableImageError: an image that cannot be read.
-        ValueError: an empty note, or pixel values without meaning.
+        ValueError: an empty note, pixel values without meaning, or a batch size or threshold out of range.
     """
-    model.eval()
-    numbered = enumerate(requests)
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` is a probability between 0 and 1, got {threshold}.")
+    return _predictions(model.eval(), processor, enumerate(requests), batch_size, threshold, on_error)
+
+
+def _predictions(model, processor, numbered, batch_size, threshold, on_error) -> Iterator[Prediction]:
     while batch := list(islice(numbered, batch_size)):
         ready = []
-        for number, (image, note) in batch:
-            source = str(image) if isinstance(image, str | Path) else str(number)
+        for index, (image, note) in batch:
+            source = str(image) if isinstance(image, str | Path) else str(index)
             try:
-                if not note.strip():
-                    raise ValueError(f"The note for {source} is empty; say what to look for.")
-                ready.append((source, note, read_image(image) if isinstance(image, str | Path) else to_rgb8(image)))
+                ready.append((index, source, _checked(note, source), _opened(image, source)))
             except ValueError as error:
                 if on_error is None:
                     raise
@@ -74,14 +80,34 @@ def predict(
             yield from _predict_batch(model, processor, ready, threshold)
 
 
+def _checked(note: Any, source: str) -> str:
+    if not isinstance(note, str) or not note.strip():
+        raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
+    return note
+
+
+def _opened(image: Any, source: str) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    try:
+        return to_rgb8(image)
+    except ValueError as error:
+        raise ValueError(f"Image {source}: {error}") from error
+
+
 @torch.no_grad()
-def _predict_batch(model, processor, ready, threshold: float) -> Iterator[Prediction]:
-    sources, notes, images = zip(*ready, strict=True)
+def _predict_batch(model, processor, ready, threshold: float) -> list[Prediction]:
+    indices, sources, notes, images = zip(*ready, strict=True)
     inputs = processor(images=list(images), text=list(notes), return_tensors="pt").to(model.device)
-    outputs = model(**inputs)
     probabilities = processor.post_process_semantic_segmentation(
-        outputs, target_sizes=[(image.height, image.width) for image in images], return_probabilities=True
+        model(**inputs),
+        target_sizes=[(image.height, image.width) for image in images],
+        return_probabilities=True,
     )
-    for source, note, image, probability in zip(sources, notes, images, probabilities, strict=True):
-        mask = probability >= threshold if probability.ndim == 2 else probability.argmax(dim=0)
-        yield Prediction(source, note, image, mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy())
+    masks = [p >= threshold if p.ndim == 2 else p.argmax(dim=0) for p in probabilities]
+    return [
+        Prediction(index, source, note, image, mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy())
+        for index, source, note, image, mask, probability in zip(
+            indices, sources, notes, images, masks, probabilities, strict=True
+        )
+    ]

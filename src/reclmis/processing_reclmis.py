@@ -1,19 +1,26 @@
 """Image and note -> tensors; logits -> mask."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
 
 from .configuration_reclmis import RecLMISConfig
-from .image_processing_reclmis import RecLMISImageProcessor
+from .image_processing_reclmis import RecLMISImageProcessor, RecLMISImageProcessorKwargs
+from .registry import text_encoders
 from .text.clip import PAPER_WEIGHTS
+from .vision import build_visual_backbone
+
+CLIP_VOCABULARY_SIZE = 49408
+
+# What callers used to transformers may say about notes, because it is what happens anyway.
+_ALWAYS_TRUE_OF_NOTES = {"padding": "max_length", "truncation": True}
 
 
 class NoteTooLongWarning(UserWarning):
-    """Notes were cut. The message says how many tokens were lost."""
+    """Notes were cut. The message says how many tokens were lost, and of which notes."""
 
 
 class RecLMISProcessor(ProcessorMixin):
@@ -45,6 +52,8 @@ class RecLMISProcessor(ProcessorMixin):
     ) -> None:
         if on_long_note not in ("warn", "raise"):
             raise ValueError(f"`on_long_note` must be 'warn' or 'raise', got {on_long_note!r}.")
+        if not isinstance(max_length, int) or max_length < 1:
+            raise ValueError(f"`max_length` must be an integer of at least 1, got {max_length!r}.")
         super().__init__(image_processor, tokenizer, **kwargs)
         self.max_length = max_length
         self.on_long_note = on_long_note
@@ -53,63 +62,72 @@ class RecLMISProcessor(ProcessorMixin):
         self.note_filler = note_filler
 
     def __call__(
-        self, images: Any = None, text: Any = None, segmentation_maps: Any = None, return_tensors=None, **kwargs: Any
+        self,
+        images: Any = None,
+        text: str | list[str] | None = None,
+        segmentation_maps: Any = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Prepares a batch.
 
         Args:
-            images: one or a list of PIL images, arrays `[H, W]`, `[H, W, C]` or `[C, H, W]`, or tensors.
-            text: one note or a list of notes, as many as images.
+            images: one or a list of PIL images, arrays, tensors or paths; see [`RecLMISImageProcessor`].
+            text: one note or a list of notes, as many as images. An empty note is allowed: it names nothing.
             segmentation_maps: one or a list of `[H, W]` class indices, of their images' sizes.
             return_tensors: `"pt"` for tensors.
-            kwargs: options of the image processor for this call.
+            kwargs: options of the image processor for this call, flat or as `images_kwargs`, and `max_length`, flat or
+                in `text_kwargs`.
 
         Returns:
-            `pixel_values` `[B, C, H, W]`, `input_ids` and `attention_mask` `[B, max_length]`, `labels` `[B, H, W]`, as
-            far as asked for.
+            `pixel_values` `[B, C, H, W]` float32, `input_ids` and `attention_mask` `[B, max_length]` int64, `labels`
+            `[B, H, W]` int64, as far as asked for.
 
         Raises:
-            TypeError: a note that is no string.
+            TypeError: a note that is no string, or an unknown option.
             ValueError: unequal numbers, a mask that does not fit its image, or a note too long in strict mode.
         """
         if images is None and text is None:
             raise ValueError("Pass images, notes (`text`), or both.")
+        if images is None and segmentation_maps is not None:
+            raise ValueError("Masks (`segmentation_maps`) need their images.")
+        image_options, max_length = self._split_options(kwargs)
         data: dict[str, Any] = {}
         if images is not None:
-            data.update(
-                self.image_processor(images, segmentation_maps=segmentation_maps, return_tensors=return_tensors, **kwargs)
+            prepared = self.image_processor(
+                images, segmentation_maps=segmentation_maps, return_tensors=return_tensors, **image_options
             )
+            data.update(prepared)
         if text is not None:
             notes = [text] if isinstance(text, str) else list(text)
             if images is not None and len(notes) != len(data["pixel_values"]):
                 raise ValueError(f"{len(data['pixel_values'])} images, but {len(notes)} notes.")
-            data.update(self.tokenize(notes, return_tensors=return_tensors))
+            data.update(self.tokenize(notes, return_tensors=return_tensors, max_length=max_length, stacklevel=4))
         return BatchFeature(data=data)
 
-    def tokenize(self, notes: list[str], return_tensors: str | None = None) -> dict[str, Any]:
-        """Notes -> `input_ids` and `attention_mask` `[B, max_length]`."""
+    def tokenize(
+        self, notes: list[str], return_tensors: str | None = None, max_length: int | None = None, stacklevel: int = 3
+    ) -> BatchFeature:
+        """Notes -> `input_ids` and `attention_mask` `[B, max_length]`, as lists or, for `"pt"`, as int64 tensors."""
         for index, note in enumerate(notes):
             if not isinstance(note, str):
                 raise TypeError(f"Note {index} is {note!r}, not a string; an image without a note takes ''.")
-        encoded = self.tokenizer([self._filled(note) for note in notes], padding=False, truncation=False, verbose=False)
-        ids = list(encoded["input_ids"])
-        long = [index for index, tokens in enumerate(ids) if len(tokens) > self.max_length]
-        if long:
-            self._report_long([len(ids[index]) - self.max_length for index in long], notes[long[0]])
-            cut = self.tokenizer(
-                [self._filled(notes[index]) for index in long],
-                padding=False,
-                truncation=True,
-                max_length=self.max_length,
-            )["input_ids"]
-            for index, tokens in zip(long, cut, strict=True):
-                ids[index] = tokens
-        pad = self.pad_token_id if self.pad_token_id is not None else (self.tokenizer.pad_token_id or 0)
+        length = self.max_length if max_length is None else max_length
+        filled = [self._filled(note) for note in notes]
+        ids = self._token_ids(filled) if filled else []
+        dropped = {index: len(tokens) - length for index, tokens in enumerate(ids) if len(tokens) > length}
+        if dropped:
+            self._report_long(dropped, notes, length, stacklevel)
+            cut = self._token_ids([filled[index] for index in dropped], truncation=True, max_length=length)
+            ids = [cut.pop(0) if index in dropped else tokens for index, tokens in enumerate(ids)]
+        ids = [tokens or [self._stand_in()] for tokens in ids]
+        own_pad = getattr(self.tokenizer, "pad_token_id", None)
+        pad = self.pad_token_id if self.pad_token_id is not None else (own_pad or 0)
         data = {
-            "input_ids": [[*tokens, *[pad] * (self.max_length - len(tokens))] for tokens in ids],
-            "attention_mask": [[1] * len(tokens) + [0] * (self.max_length - len(tokens)) for tokens in ids],
+            "input_ids": [[*tokens, *[pad] * (length - len(tokens))] for tokens in ids],
+            "attention_mask": [[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in ids],
         }
-        return {key: torch.tensor(value) for key, value in data.items()} if return_tensors == "pt" else data
+        return BatchFeature(data=data, tensor_type=return_tensors)
 
     def post_process_semantic_segmentation(self, outputs: Any, **kwargs: Any) -> list[torch.Tensor]:
         """See [`RecLMISImageProcessor.post_process_semantic_segmentation`]."""
@@ -121,25 +139,25 @@ class RecLMISProcessor(ProcessorMixin):
 
     @classmethod
     def from_model_config(
-        cls, config: RecLMISConfig, notes: Iterable[str] | None = None, stride: int = 16
+        cls, config: RecLMISConfig, notes: Iterable[str] | None = None, stride: int | None = None
     ) -> "RecLMISProcessor":
         """The processor that a model of this configuration needs.
 
         Args:
             config: of the model.
             notes: training notes, from which the tokenizer of the text encoder `tokens` is learned.
-            stride: the model's `backbone_stride`, to which images are padded.
+            stride: the model's `backbone_stride`, to which images are padded; `None` asks the backbone.
 
         Raises:
             ValueError: no notes for `tokens`, or a tokenizer with more ids than the text encoder.
             OSError: a pretrained tokenizer that is neither here nor reachable.
         """
-        statistics = _pretrained_statistics(config)
         image_processor = RecLMISImageProcessor(
             size={"height": config.image_size, "width": config.image_size},
-            pad_size_divisor=stride,
+            pad_size_divisor=_backbone_stride(config) if stride is None else stride,
             num_channels=config.num_channels,
-            **statistics,
+            num_labels=config.num_labels,
+            **_pretrained_statistics(config),
         )
         tokenizer = _build_tokenizer(config, notes)
         vocab_size = config.text_config.get("vocab_size")
@@ -150,60 +168,138 @@ class RecLMISProcessor(ProcessorMixin):
         pad = 0 if config.text_encoder == "clip" else None
         return cls(image_processor, tokenizer, max_length=config.max_text_length, pad_token_id=pad)
 
+    def _split_options(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """Options of a call -> those of the image processor, and `max_length`."""
+        kwargs = dict(kwargs)
+        of_images = dict(kwargs.pop("images_kwargs", None) or {})
+        of_notes = dict(kwargs.pop("text_kwargs", None) or {})
+        known = RecLMISImageProcessorKwargs.__annotations__.keys() | self.image_processor.valid_kwargs.__annotations__
+        for name, value in kwargs.items():
+            (of_images if name in known else of_notes)[name] = value
+        max_length = of_notes.pop("max_length", None)
+        for name, value in of_notes.items():
+            if name not in _ALWAYS_TRUE_OF_NOTES:
+                raise TypeError(
+                    f"Unknown option {name!r}. Notes know `max_length`; images know {', '.join(sorted(known))}."
+                )
+            if value != _ALWAYS_TRUE_OF_NOTES[name]:
+                raise ValueError(f"Notes are always cut and padded to `max_length`: `{name}` cannot be {value!r}.")
+        return of_images, max_length
+
+    def _token_ids(self, notes: list[str], **options: Any) -> list[list[int]]:
+        # `verbose` silences the tokenizer's own remark on long notes; ours names what is lost.
+        return list(
+            self.tokenizer(notes, padding=False, verbose=False, **{"truncation": False, **options})["input_ids"]
+        )
+
+    def _stand_in(self) -> int:
+        """The token of an empty note under a tokenizer that adds none of its own: a note has at least one real token,
+        as attention over none is undefined."""
+        for name in ("eos_token_id", "sep_token_id", "bos_token_id", "cls_token_id", "pad_token_id"):
+            token = getattr(self.tokenizer, name, None)
+            if token is not None:
+                return token
+        raise ValueError(
+            f"{type(self.tokenizer).__name__} makes no token of an empty note and has no special token to stand in; "
+            "give it one, for example `tokenizer.add_special_tokens({'eos_token': '</s>'})`."
+        )
+
     def _filled(self, note: str) -> str:
         missing = (self.note_min_words or 0) - len(note.split())
         return note + self.note_filler * max(missing, 0)
 
-    def _report_long(self, dropped: list[int], first: str) -> None:
+    def _report_long(self, dropped: dict[int, int], notes: list[str], length: int, stacklevel: int) -> None:
+        first = next(iter(dropped))
+        each = ", ".join(f"note {index}: {count}" for index, count in list(dropped.items())[:5])
+        total = sum(dropped.values())
         message = (
-            f"{len(dropped)} note(s) longer than max_length = {self.max_length} tokens; {sum(dropped)} token(s) dropped "
-            f"in all, {max(dropped)} at the most. The first: {first[:60]!r}..."
+            f"{len(dropped)} of {len(notes)} note(s) exceed {length} tokens, by {total} token(s) in all "
+            f"({each}{', ...' if len(dropped) > 5 else ''}). Note {first} begins {notes[first][:60]!r}."
         )
         if self.on_long_note == "raise":
             raise ValueError(f"{message} Shorten it, or raise `max_length` and the model's `max_text_length`.")
-        warnings.warn(message, NoteTooLongWarning, stacklevel=4)
+        warnings.warn(f"{message} Those tokens were dropped.", NoteTooLongWarning, stacklevel=stacklevel)
 
 
 def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
     source, _, name = config.text_encoder.partition(":")
-    if source == "tokens":
+    pretrained = config.text_config.get("pretrained")
+    name = pretrained if isinstance(pretrained, str) else name
+    if source == "clip":
+        return load_clip_tokenizer(name or PAPER_WEIGHTS)
+    if source == "hf" and name:
+        return _load_tokenizer(name)
+    if source in ("tokens", "hf"):
         from .text.note_tokenizer import build_note_tokenizer
 
         if notes is None:
-            raise ValueError("The text encoder 'tokens' learns its tokenizer from the training notes: pass `notes`.")
+            raise ValueError(
+                f"The text encoder {config.text_encoder!r} learns its tokenizer from the training notes: pass `notes`."
+            )
         vocab_size = config.text_config.get("vocab_size", 4096)
         return build_note_tokenizer(notes, vocab_size=vocab_size, max_length=config.max_text_length)
-    if source == "clip":
-        return load_clip_tokenizer()
-    pretrained = config.text_config.get("pretrained")
-    return AutoTokenizer.from_pretrained(pretrained if isinstance(pretrained, str) else name)
+    build = getattr(text_encoders.get(config.text_encoder), "build_tokenizer", None)
+    if build is None:
+        raise ValueError(
+            f"The text encoder {config.text_encoder!r} brings no tokenizer: give its builder a function "
+            "`build_tokenizer(config, notes)`, or construct `RecLMISProcessor(image_processor, tokenizer)` yourself."
+        )
+    return build(config, notes)
+
+
+def _load_tokenizer(name: str):
+    try:
+        return AutoTokenizer.from_pretrained(name)
+    except OSError as error:
+        raise OSError(
+            f"The tokenizer of {name!r} is neither cached nor reachable. Connect once, or give a folder. ({error})"
+        ) from error
 
 
 def load_clip_tokenizer(source: str = PAPER_WEIGHTS):
     """CLIP's byte-pair tokenizer: from the Hub's cache, else from the vocabulary inside open_clip, else from the Hub.
+
+    Args:
+        source: Hub id or folder of a CLIP model; its tokenizer is the same for all of OpenAI's.
 
     Raises:
         OSError: none of the three is there.
     """
     from transformers import CLIPTokenizer
 
-    try:
-        return CLIPTokenizer.from_pretrained(source, local_files_only=True)
-    except OSError:
-        pass  # not in the cache: the other two sources follow, and the last one raises
-    try:
-        from .text.clip_vocabulary import open_clip_tokenizer
+    from .text.clip_vocabulary import open_clip_tokenizer
 
-        return open_clip_tokenizer()
-    except ImportError:
-        pass  # the extra is not installed
-    try:
-        return CLIPTokenizer.from_pretrained(source)
-    except OSError as error:
-        raise OSError(
-            f"CLIP's tokenizer is neither cached nor reachable ({source}). Connect once, or install the vocabulary with "
-            "`pip install reclmis[clip]`."
-        ) from error
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: CLIPTokenizer.from_pretrained(source, local_files_only=True),
+        open_clip_tokenizer,
+        lambda: CLIPTokenizer.from_pretrained(source),
+    )
+    reasons = []
+    for load in ways:
+        try:
+            tokenizer = load()
+        except (OSError, ImportError) as error:
+            reasons.append(str(error).strip().partition("\n")[0])
+            continue
+        # Where the files are missing, transformers hands out a tokenizer without a vocabulary and says nothing.
+        if len(tokenizer) >= CLIP_VOCABULARY_SIZE:
+            return tokenizer
+        reasons.append(f"transformers found no vocabulary of {source}")
+    raise OSError(
+        f"CLIP's tokenizer ({source}) is neither cached nor reachable. Connect once, or install the vocabulary with "
+        f"`pip install reclmis[clip]`. Tried: {' | '.join(reasons)}"
+    )
+
+
+def _backbone_stride(config: RecLMISConfig) -> int:
+    with torch.device("meta"):
+        backbone = build_visual_backbone(
+            config.visual_backbone,
+            num_channels=config.num_channels,
+            image_size=config.image_size,
+            **config.visual_config,
+        )
+    return int(backbone.strides[-1])  # type: ignore[index, arg-type]
 
 
 def _pretrained_statistics(config: RecLMISConfig) -> dict[str, Any]:
@@ -214,7 +310,13 @@ def _pretrained_statistics(config: RecLMISConfig) -> dict[str, Any]:
     import timm
 
     settings = timm.get_pretrained_cfg(name)
-    return {"do_normalize": True, "image_mean": list(settings.mean), "image_std": list(settings.std)}
+    if settings is None:
+        raise ValueError(f"timm {timm.__version__} has no weights for {name!r}; leave `pretrained` out.")
+    mean, std = list(settings.mean), list(settings.std)
+    if config.num_channels == 1:
+        # timm sums the stem's filters over the colours; a grey image is the mean of them.
+        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    return {"do_normalize": True, "image_mean": mean, "image_std": std}
 
 
 __all__ = ["NoteTooLongWarning", "RecLMISProcessor", "load_clip_tokenizer"]

@@ -1,6 +1,5 @@
 """Pictures of masks, with Pillow alone."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,39 +10,44 @@ from PIL import Image, ImageDraw, ImageFont
 COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
 
-def overlay(image: Image.Image, mask: np.ndarray, alpha: float = 0.4) -> Image.Image:
+def overlay(
+    image: Image.Image, mask: np.ndarray, alpha: float = 0.4, colours: Sequence[tuple[int, int, int]] = COLOURS
+) -> Image.Image:
     """The image with each class tinted and outlined.
 
     Args:
         image: any PIL image.
         mask: class indices `[H, W]` of the image's size; 0 is left as it is.
         alpha: opacity of the tint, 0 to 1.
+        colours: RGB per class from 1 on, used again from the first when there are more classes.
 
     Raises:
-        ValueError: the mask has another size.
+        ValueError: the mask has another size, or the opacity is out of range.
     """
     if mask.shape != (image.height, image.width):
-        raise ValueError(f"The image is {image.height} x {image.width}, the mask {mask.shape[0]} x {mask.shape[1]}.")
+        raise ValueError(f"The image is {image.height} x {image.width}, but the mask's shape is {mask.shape}.")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"`alpha` must lie between 0 and 1, got {alpha}.")
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     for index in np.unique(mask[mask > 0]):
-        colour = np.array(COLOURS[(int(index) - 1) % len(COLOURS)], dtype=np.float32)
+        colour = np.array(colours[(int(index) - 1) % len(colours)], dtype=np.float32)
         inside = mask == index
         pixels[inside] = (1 - alpha) * pixels[inside] + alpha * colour
         pixels[inside & ~_eroded(inside)] = colour
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def mask_image(mask: np.ndarray) -> Image.Image:
-    """A mask as a file has it: 0 and 255 when binary, class indices otherwise."""
-    binary = mask.max(initial=0) <= 1
-    return Image.fromarray((mask * 255 if binary else mask).astype(np.uint8))
+def mask_image(mask: np.ndarray, num_labels: int = 1) -> Image.Image:
+    """A mask as a file has it: 0 and 255 for a binary model (`num_labels` = 1), class indices otherwise."""
+    return Image.fromarray((mask * 255 if num_labels == 1 else mask).astype(np.uint8))
 
 
 def contact_sheet(rows: Sequence[Sequence[Image.Image | str]], titles: Sequence[str], cell: int = 200) -> Image.Image:
     """A table of pictures and texts.
 
     Args:
-        rows: per row as many pictures or texts as there are titles; pictures are fitted into a square, texts wrapped.
+        rows: per row as many pictures or texts as there are titles; pictures are fitted into a square, texts are
+            wrapped, and set smaller where they would not fit.
         titles: of the columns.
         cell: side of a square in pixels.
 
@@ -51,26 +55,21 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image | str]], titles: Sequence[
         ValueError: a row of another length.
     """
     gap, top = 8, 30
-    wrong = [len(row) for row in rows if len(row) != len(titles)]
+    wrong = [(number, len(row)) for number, row in enumerate(rows) if len(row) != len(titles)]
     if wrong:
-        raise ValueError(f"A row has {wrong[0]} cells, but there are {len(titles)} titles.")
+        raise ValueError(f"Row {wrong[0][0]} has {wrong[0][1]} cells, but there are {len(titles)} titles.")
     sheet = Image.new("RGB", (gap + len(titles) * (cell + gap), top + gap + len(rows) * (cell + gap)), "white")
     draw = ImageDraw.Draw(sheet)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(14)
     for column, title in enumerate(titles):
-        draw.text((gap + column * (cell + gap), gap), title, fill="black", font=font)
+        draw.text((gap + column * (cell + gap), gap), title, fill="black", font=ImageFont.load_default(15))
     for index, row in enumerate(rows):
         for column, content in enumerate(row):
-            left, upper = gap + column * (cell + gap), top + gap + index * (cell + gap)
+            corner = (gap + column * (cell + gap), top + gap + index * (cell + gap))
             if isinstance(content, str):
-                draw.multiline_text((left, upper + gap), textwrap.fill(content, cell // 8), fill="black", font=small)
+                text, font = _fitted(draw, content, cell)
+                draw.multiline_text(corner, text, fill="black", font=font)
             else:
-                picture = content.convert("RGB")
-                picture.thumbnail((cell, cell))
-                if max(content.size) < cell:
-                    factor = cell / max(content.size)
-                    picture = picture.resize([round(side * factor) for side in content.size], Image.Resampling.NEAREST)
-                sheet.paste(picture, (left, upper))
+                sheet.paste(_scaled(content, cell), corner)
     return sheet
 
 
@@ -80,6 +79,42 @@ def save_picture(picture: Image.Image, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     return path
+
+
+def _scaled(picture: Image.Image, cell: int) -> Image.Image:
+    factor = cell / max(picture.size)
+    size = [max(round(side * factor), 1) for side in picture.size]
+    # Enlarged pixels stay pixels, so that a mask shows what it is.
+    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BICUBIC
+    return picture.convert("RGB").resize(size, how)
+
+
+def _fitted(draw: ImageDraw.ImageDraw, text: str, cell: int):
+    """The text wrapped to the width of a cell, in the largest size (14 to 7 points) whose lines fit its height. What
+    does not fit even then ends in dots."""
+    for points in range(14, 6, -1):
+        font = ImageFont.load_default(points)
+        lines = _wrapped(draw, text, font, cell)
+        if _height(draw, lines, font) <= cell:
+            return "\n".join(lines), font
+    while len(lines) > 1 and _height(draw, lines, font) > cell:
+        lines = [*lines[:-2], "..."]
+    return "\n".join(lines), font
+
+
+def _height(draw: ImageDraw.ImageDraw, lines: list[str], font) -> float:
+    return draw.multiline_textbbox((0, 0), "\n".join(lines), font=font)[3]
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _eroded(inside: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         report = convert_checkpoint(args.checkpoint, args.output, max_text_length=args.max_length)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     print(report)
     print(f"Written to {args.output}.")

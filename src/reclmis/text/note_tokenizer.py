@@ -13,11 +13,12 @@ def build_note_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Byte-level BPE over lower-cased, NFKC-normalised notes.
 
-    It knows every byte, so no note of any language holds an unknown token; words that the training notes repeat become
-    one token. The same notes give the same tokenizer. An empty note is two tokens, start and end.
+    It knows every byte, so no note of any language holds an unknown token; words that occur at least twice become one
+    token, as far as the vocabulary reaches. The same notes in any order give the same tokenizer. An empty note is two
+    tokens, start and end.
 
     Args:
-        notes: training notes; order and repetition do not change what counts as a word.
+        notes: training notes, repeated as they are: frequent pairs are merged first.
         vocab_size: most ids, at least 259 (the bytes and three special tokens).
         max_length: longest note in tokens, both special tokens included.
 

@@ -121,7 +121,7 @@ def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **argu
             # The network does not know this size argument: try the next, and let a real mistake speak.
             if index + 1 == len(candidates) or not any(argument in str(error) for argument in size_arguments):
                 raise ValueError(f"timm cannot build {name!r} with {size_arguments | common}: {error}") from error
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"timm cannot give feature maps of {name!r}: {error}. Choose another model.") from error
         else:
             return TimmBackbone(network)

@@ -1,0 +1,223 @@
+"""The command as a user types it: what it writes, says and returns."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reclmis import RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis.cli import main
+from reclmis.text.note_tokenizer import build_note_tokenizer
+from tests.parts import LENGTH, lively, tiny_model
+
+NOTE = "upper left lung"
+TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    lively(tiny_model(text_config=TEXT)).save_pretrained(folder)
+    image_processor = RecLMISImageProcessor(size={"height": 64, "width": 64})
+    tokenizer = build_note_tokenizer([NOTE, "lower right lung"] * 2, vocab_size=400)
+    RecLMISProcessor(image_processor, tokenizer, max_length=LENGTH).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    inside = tmp_path / "images"
+    inside.mkdir()
+    for number, size in enumerate([(40, 56), (65, 63), (30, 20)]):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(inside / f"scan{number}.png")
+    return inside
+
+
+def reclmis(*arguments, capsys):
+    """Runs the command: exit code, standard output, standard error."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(*arguments, capsys):
+    """The one sentence that the command refuses with."""
+    code, _, error = reclmis(*arguments, capsys=capsys)
+    assert code == 2 and "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1, error
+    return error
+
+
+# predict -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_image(folder, images, tmp_path, capsys):
+    image, out = images / "scan0.png", tmp_path / "out"
+    code, said, _ = reclmis("predict", image, "--note", NOTE, "--model", folder, "--output", out, capsys=capsys)
+    assert code == 0 and "1 of 1" in said
+    assert sorted(file.name for file in out.iterdir()) == ["scan0_mask.png", "scan0_overlay.png"]
+    mask = Image.open(out / "scan0_mask.png")
+    model = RecLMISModel.from_pretrained(folder, prune_reconstruction=True)
+    processor = RecLMISProcessor.from_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(**processor(images=image, text=NOTE, return_tensors="pt"))
+    expected = processor.post_process_semantic_segmentation(outputs, target_sizes=[(40, 56)])[0]
+    assert mask.mode == "L" and (np.asarray(mask) == expected.numpy() * 255).all()
+    assert Image.open(out / "scan0_overlay.png").size == (56, 40)
+
+
+def test_a_folder_with_a_broken_image_does_the_rest_and_lists_the_failures(folder, images, tmp_path, capsys):
+    (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (images / "empty.png").write_bytes(b"")
+    (images / "readme.txt").write_text("not an image")
+    out = tmp_path / "out"
+    arguments = ("predict", images, "--note", NOTE, "--model", folder, "--output", out, "--no-overlay")
+    code, said, error = reclmis(*arguments, "--batch-size", 2, capsys=capsys)
+    assert code == 1 and "3 of 5" in said
+    failures = [line for line in error.splitlines() if line.startswith("reclmis predict:")]
+    assert len(failures) == 2 and "broken.png" in failures[0] and "empty.png" in failures[1]
+    assert sorted(file.name for file in out.iterdir()) == [f"scan{number}_mask.png" for number in range(3)]
+
+
+def test_a_table_gives_each_image_its_notes(folder, images, tmp_path, capsys):
+    table = images / "notes.csv"
+    table.write_text(
+        'Image,Description\nscan0.png,"upper left lung, and more"\nscan1.png,\nscan0.png,lower right lung\n'
+    )
+    out = tmp_path / "out"
+    code, said, error = reclmis("predict", "--table", table, "--model", folder, "--output", out, capsys=capsys)
+    assert code == 1 and "2 of 3" in said and "scan1.png is empty" in error
+    # Two questions about one image are two answers.
+    masks = [np.asarray(Image.open(out / name)) for name in ("scan0_mask.png", "scan0_2_mask.png")]
+    assert masks[0].shape == masks[1].shape == (40, 56)
+    named = ("predict", images / "scan0.png", "--csv", table, "--model", folder, "--output", tmp_path / "again")
+    assert reclmis(*named, capsys=capsys)[0] == 0
+    for name in ("scan0_mask.png", "scan0_2_mask.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+    assert "no note for" in refused("predict", images, "--table", table, "--model", folder, capsys=capsys)
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(folder, images, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.new("L", (20, 20)).save(other / "scan0.png")
+    out = tmp_path / "out"
+    arguments = (
+        "predict",
+        images / "scan0.png",
+        other / "scan0.png",
+        "--note",
+        NOTE,
+        "--model",
+        folder,
+        "--output",
+        out,
+    )
+    assert reclmis(*arguments, "--no-overlay", capsys=capsys)[0] == 0
+    assert sorted(file.name for file in out.iterdir()) == ["images_scan0_png_mask.png", "other_scan0_png_mask.png"]
+
+
+def test_a_long_note_is_cut_with_one_sentence(folder, images, tmp_path, capsys):
+    arguments = ("predict", images, "--note", "lung " * 500, "--model", folder, "--output", tmp_path / "out")
+    with warnings.catch_warnings(record=True) as others:
+        code, said, error = reclmis(*arguments, "--batch-size", 1, capsys=capsys)
+    assert code == 0 and "3 of 3" in said and not [warning for warning in others if "token" in str(warning.message)]
+    told = [line for line in error.splitlines() if "token" in line]
+    assert len(told) == 1 and told[0].startswith("reclmis predict:") and "dropped" in told[0]
+
+
+@pytest.mark.parametrize("note", ["", "  "])
+def test_an_empty_note_is_refused(folder, images, capsys, note):
+    assert "note is empty" in refused("predict", images, "--note", note, "--model", folder, capsys=capsys)
+
+
+def test_requests_that_make_no_sense_are_refused(folder, images, tmp_path, capsys):
+    model = ("--model", folder)
+    assert "say what to look for" in refused("predict", images, *model, capsys=capsys)
+    assert "at least one image" in refused("predict", "--note", NOTE, *model, capsys=capsys)
+    assert "not both" in refused("predict", images, "--note", NOTE, "--table", "a.csv", *model, capsys=capsys)
+    assert "a.csv" in refused("predict", images, "--table", "a.csv", *model, capsys=capsys)
+    (tmp_path / "empty").mkdir()
+    assert "holds no image" in refused("predict", tmp_path / "empty", "--note", NOTE, *model, capsys=capsys)
+
+
+def test_one_image_that_cannot_be_read(folder, tmp_path, capsys):
+    missing = tmp_path / "nowhere.png"
+    arguments = ("predict", missing, "--note", NOTE, "--model", folder, "--output", tmp_path / "out")
+    assert "nowhere.png is missing" in refused(*arguments, capsys=capsys)
+
+
+def test_models_that_cannot_be_loaded(folder, images, tmp_path, capsys):
+    def refusal(model):
+        return refused("predict", images, "--note", NOTE, "--model", model, "--output", tmp_path / "o", capsys=capsys)
+
+    assert "no model folder" in refusal(tmp_path / "absent")
+    assert "config.json is missing" in refusal(images)
+    assert "If this machine is offline" in refusal("nobody/nothing")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert "'" + str(damaged) + "' cannot be loaded" in refusal(damaged)
+    (damaged / "config.json").write_text("{")
+    assert "cannot be loaded" in refusal(damaged)
+
+
+def test_places_that_cannot_be_written_and_devices_that_are_not_there(folder, images, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    arguments = ("predict", images, "--note", NOTE, "--model", folder)
+    assert "cannot write to" in refused(*arguments, "--output", tmp_path / "file", capsys=capsys)
+    blocked = tmp_path / "blocked"
+    (blocked / "scan0_mask.png").mkdir(parents=True)
+    assert "cannot write to" in _last_line(*arguments, "--output", blocked, capsys=capsys)
+    if not torch.cuda.is_available():
+        assert "device 'cuda'" in refused(*arguments, "--device", "cuda", "--output", tmp_path / "o", capsys=capsys)
+
+
+def _last_line(*arguments, capsys):
+    code, _, error = reclmis(*arguments, capsys=capsys)
+    assert code == 2 and "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("option, value", [("--threshold", "2"), ("--batch-size", "0")])
+def test_options_out_of_range(folder, images, capsys, option, value):
+    code, _, error = reclmis("predict", images, "--note", NOTE, "--model", folder, option, value, capsys=capsys)
+    assert code == 2 and option in error and f"got {value}" in error
+
+
+# The other commands ------------------------------------------------------------------------------------------------
+
+
+def test_info(folder, capsys):
+    code, said, _ = reclmis("info", folder, capsys=capsys)
+    parameters = sum(p.numel() for p in RecLMISModel.from_pretrained(folder).parameters())
+    assert code == 0 and f"{parameters / 1e6:.2f} M parameters" in said
+    for fact in ("unet, stride 16", "tokens", "64 x 64", "12 tokens", "visual_reconstructor"):
+        assert fact in said
+
+
+def test_convert_refuses_what_is_no_checkpoint(tmp_path, capsys):
+    assert "absent.pth.tar" in refused("convert", tmp_path / "absent.pth.tar", tmp_path / "out", capsys=capsys)
+
+
+def test_help_lists_the_commands(capsys):
+    code, said, _ = reclmis("--help", capsys=capsys)
+    assert code == 0 and all(command in said for command in ("predict", "convert", "info"))
+    assert reclmis(capsys=capsys)[0] == 2
+    assert "--note" in reclmis("predict", "--help", capsys=capsys)[1]
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder, images, tmp_path, capsys):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    build_note_tokenizer([f"{a}{b} lung" for a in "abcdefghijklmnop" for b in "qrstuvwxyz"] * 2).save_pretrained(mixed)
+    arguments = ("predict", images, "--note", NOTE, "--model", mixed, "--output", tmp_path / "out")
+    assert "its text encoder knows 400" in refused(*arguments, capsys=capsys)

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reclmis import RecLMISImageProcessor, RecLMISProcessor
+from reclmis.images import UnreadableImageError
+from reclmis.prediction import predict
+from reclmis.text.note_tokenizer import build_note_tokenizer
+from tests.parts import LENGTH, lively, tiny_model
+
+NOTES = ["upper left lung", "lower right lung", "all left lung"]
+TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIZES = [(40, 56), (65, 63), (16, 100), (64, 64), (33, 47)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively(tiny_model(text_config=TEXT))
+
+
+@pytest.fixture(scope="module")
+def processor():
+    tokenizer = build_note_tokenizer(NOTES * 2, vocab_size=400)
+    image_processor = RecLMISImageProcessor(size={"height": 64, "width": 64})
+    return RecLMISProcessor(image_processor, tokenizer, max_length=LENGTH)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
+
+
+def requests_of(pictures):
+    return [(picture, NOTES[index % 3]) for index, picture in enumerate(pictures)]
+
+
+def test_masks_have_the_size_of_their_images(model, processor, pictures):
+    answers = list(predict(model, processor, requests_of(pictures), batch_size=2))
+    assert [answer.mask.shape for answer in answers] == SIZES
+    assert [answer.index for answer in answers] == [0, 1, 2, 3, 4]
+    assert [answer.note for answer in answers] == [NOTES[index % 3] for index in range(5)]
+    for answer, picture in zip(answers, pictures, strict=True):
+        assert answer.mask.dtype == np.uint8 and answer.probability.shape == answer.mask.shape
+        assert (answer.mask == (answer.probability >= 0.5)).all()
+        assert (np.asarray(answer.image) == picture).all()
+    assert 0 < np.concatenate([answer.mask.ravel() for answer in answers]).mean() < 1
+
+
+def test_the_batch_size_does_not_matter(model, processor, pictures):
+    alone = list(predict(model, processor, requests_of(pictures), batch_size=1))
+    together = list(predict(model, processor, requests_of(pictures), batch_size=8))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+
+def test_it_is_the_five_lines_of_the_readme(model, processor, pictures):
+    answer = next(predict(model, processor, requests_of(pictures)[:1]))
+    with torch.no_grad():
+        outputs = model(**processor(images=pictures[0], text=NOTES[0], return_tensors="pt"))
+    mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[SIZES[0]])[0]
+    assert (answer.mask == mask.numpy()).all()
+
+
+def test_requests_are_read_one_batch_at_a_time(model, processor, pictures):
+    drawn = []
+
+    def endless():
+        while True:
+            drawn.append(len(drawn))
+            yield pictures[0], NOTES[0]
+
+    answers = predict(model, processor, endless(), batch_size=3)
+    for _ in range(4):
+        next(answers)
+    assert len(drawn) == 6
+
+
+def test_a_bad_request_is_left_out_and_reported(model, processor, pictures, tmp_path):
+    Image.fromarray(pictures[0]).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    requests = [
+        (tmp_path / "good.png", NOTES[0]),
+        (tmp_path / "bad.png", NOTES[0]),
+        (pictures[1], "  "),
+        (pictures[1], None),
+        (np.full((8, 8), -1.0), NOTES[0]),
+        (pictures[2], NOTES[0]),
+    ]
+    failures = []
+    answers = list(predict(model, processor, requests, batch_size=4, on_error=lambda *pair: failures.append(pair)))
+    assert [answer.index for answer in answers] == [0, 5]
+    assert answers[0].source == str(tmp_path / "good.png") and answers[1].source == "5"
+    assert [source for source, _ in failures] == [str(tmp_path / "bad.png"), "2", "3", "4"]
+    messages = [str(error) for _, error in failures]
+    assert "0 bytes" in messages[0] and "note for 2 is empty" in messages[1] and "from -1 to -1" in messages[3]
+
+
+def test_without_a_listener_a_bad_request_raises(model, processor, tmp_path):
+    with pytest.raises(UnreadableImageError, match=r"nowhere\.png"):
+        list(predict(model, processor, [(tmp_path / "nowhere.png", NOTES[0])]))
+
+
+def test_several_classes(processor, pictures):
+    model = tiny_model(num_labels=4, text_config=TEXT)
+    answer = next(predict(model, processor, requests_of(pictures)))
+    assert answer.probability.shape == (4, *SIZES[0])
+    assert (answer.mask == answer.probability.argmax(axis=0)).all()
+
+
+def test_the_threshold(model, processor, pictures):
+    shares = [next(predict(model, processor, requests_of(pictures), threshold=t)).mask.mean() for t in (0.0, 0.5, 1.0)]
+    assert shares[0] == 1 and shares[0] > shares[1] > shares[2]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"threshold": 1.5}])
+def test_wrong_options_raise_at_once(model, processor, options):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
+        predict(model, processor, [], **options)
