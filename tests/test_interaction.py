@@ -56,9 +56,9 @@ def test_positions_are_resized_for_other_grids():
 
 
 @pytest.mark.parametrize("kind", ["cross", "self", "none"])
-@pytest.mark.parametrize("residual", [False, True])
-def test_kinds_have_one_shape_and_ignore_padding(kind, residual):
-    interaction = ConditionedInteraction(8, 2, (2, 3), kind=kind, residual=residual).eval()
+@pytest.mark.parametrize("block", ["plain", "residual"])
+def test_kinds_have_one_shape_and_ignore_padding(kind, block):
+    interaction = ConditionedInteraction(8, 2, (2, 3), kind=kind, block=block).eval()
     feature, words = torch.randn(2, 8, 2, 3), torch.randn(2, 5, 8).masked_fill(~MASK[:, :, None], 0.0)
     patches, refined, maps = interaction(feature, words, MASK, output_attentions=True)
     assert patches.shape == (2, 6, 8) and refined.shape == (2, 5, 8)

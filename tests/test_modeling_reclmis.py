@@ -44,8 +44,8 @@ ABLATIONS = {
     "paper": {"reconstruction_conditioning": "hadamard"},
     "release": {"text_padding": "attend", "contrastive_weighting": "double_softmax", "reconstruction_causal": True,
                 "reconstruction_weighting": "uniform"},
-    "no residual": {"interaction_residual": False},
-    "stop-gradient": {"reconstruction_stop_gradient": True},
+    "no residual": {"interaction_block": "plain"},
+    "gradient into the target": {"reconstruction_stop_gradient": False},
     "equal notes": {"contrastive_equal_notes": "positive"},
     "dice alone": {"cross_entropy_weight": 0.0},
     "frozen text": {"text_frozen": True},
@@ -127,9 +127,9 @@ class TestForward:
 class TestNotes:
     """Padding is never attended, never a maximum, and never carries weight."""
 
-    @pytest.mark.parametrize("residual", [True, False])
-    def test_content_of_padding_changes_nothing(self, residual):
-        model, inputs = lively(tiny_model(interaction_residual=residual)), make_inputs(3, labels=True)
+    @pytest.mark.parametrize("block", ["plain", "residual"])
+    def test_content_of_padding_changes_nothing(self, block):
+        model, inputs = lively(tiny_model(interaction_block=block)), make_inputs(3, labels=True)
         assert model(**inputs).logits.abs().max() > 1
         changed = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, 9)
         outputs = [

@@ -57,7 +57,7 @@ class RecLMISConfig(PreTrainedConfig):
 
     # Conditioned interaction (paper 3.2) -----------------------------------------------------------------------------
     interaction: Literal["cross", "self", "none"] = "cross"  # Table 3 "CI", Table 5
-    interaction_residual: bool = False  # released weights: no residual around either attention
+    interaction_block: Literal["plain", "residual"] = "plain"  # released weights | ours: norms and residuals
 
     # Conditioned contrastive loss (eq. 4-6) --------------------------------------------------------------------------
     contrastive: bool = True
@@ -76,7 +76,8 @@ class RecLMISConfig(PreTrainedConfig):
     reconstruction_causal: bool = False  # True in released weights
     reconstruction_target: Literal["features", "released"] = "features"  # V and E (eq. 8, 10) | V' and text states
     reconstruction_weighting: Literal["interest", "uniform"] = "interest"  # eq. 8 and 10 | released code
-    reconstruction_stop_gradient: bool = False  # True: no gradient into the reconstruction's target
+    # Ours: with a gradient into the target (released code) trained features shrink until there is nothing to rebuild.
+    reconstruction_stop_gradient: bool = True
     reconstruction_layers: int = 3  # paper 4.2, Fig. 11
     reconstruction_heads: int = 4  # released weights
     reconstruction_intermediate_size: int = 1024  # released weights
@@ -149,6 +150,7 @@ class RecLMISConfig(PreTrainedConfig):
                 "reconstruction_causal": True,
                 "reconstruction_target": "released",
                 "reconstruction_weighting": "uniform",
+                "reconstruction_stop_gradient": False,
                 **changes,
             }
         )
@@ -259,8 +261,9 @@ def _size(widths: list[int], decoder: list[int], hidden: int, *, layers: int) ->
         "visual_config": {"widths": widths},
         "decoder_widths": decoder,
         "hidden_size": hidden,
-        # Ours, measured (benchmarks/results): without residuals, networks this small leave the note unused for many epochs.
-        "interaction_residual": True,
+        # Ours: without norms and residuals, networks this small leave the note unused for many epochs.
+        "interaction_block": "residual",
+        "dropout": 0.0,
         "text_encoder": "tokens",
         "text_config": {"hidden_size": hidden // 2, "num_hidden_layers": 2, "num_attention_heads": 4},
         "text_frozen": False,

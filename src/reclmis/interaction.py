@@ -65,15 +65,16 @@ class PatchEmbedding(nn.Module):
     The position embedding is learned for one grid and resized (bicubic) for any other.
     """
 
-    def __init__(self, width: int, grid: tuple[int, int], dropout: float) -> None:
+    def __init__(self, width: int, grid: tuple[int, int], dropout: float, normalise: bool = False) -> None:
         super().__init__()
         self.grid = grid
         self.projection = nn.Conv2d(width, width, kernel_size=1)
+        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
         self.position_embedding = nn.Parameter(torch.zeros(1, grid[0] * grid[1], width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        tokens = self.projection(feature).flatten(2).transpose(1, 2)
+        tokens = self.norm(self.projection(feature).flatten(2).transpose(1, 2))
         return self.dropout(tokens + self._positions(feature.shape[-2], feature.shape[-1]))
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
@@ -85,7 +86,7 @@ class PatchEmbedding(nn.Module):
 
 
 class ConditionedInteraction(nn.Module):
-    """Cross-attention both ways (eq. 1), without residuals unless asked for.
+    """Cross-attention both ways (eq. 1).
 
     Args:
         width: C.
@@ -94,7 +95,9 @@ class ConditionedInteraction(nn.Module):
         dropout: on tokens and attention.
         kind: `"cross"` is the paper's; `"self"` attends over the concatenation of both (Table 5); `"none"` passes V
             and E through (Table 3).
-        residual: add each attention's query to its output.
+        block: `"plain"` is the paper's: no norm, no residual. `"residual"` is ours: patches (before their positions are
+            added) and words are normalised, and each attention's query is added to its output. Without the norm, features
+            that outgrow the position embedding hide from the attention where a patch is.
         refine_words: build the half that makes E'. Only the losses need it.
     """
 
@@ -106,13 +109,14 @@ class ConditionedInteraction(nn.Module):
         *,
         dropout: float = 0.1,
         kind: Literal["cross", "self", "none"] = "cross",
-        residual: bool = False,
+        block: Literal["plain", "residual"] = "plain",
         refine_words: bool = True,
     ) -> None:
         super().__init__()
         self.kind = kind
-        self.residual = residual
-        self.patch_embedding = PatchEmbedding(width, grid, dropout) if kind != "none" else None
+        self.residual = block == "residual"
+        self.patch_embedding = PatchEmbedding(width, grid, dropout, self.residual) if kind != "none" else None
+        self.word_norm = nn.LayerNorm(width) if self.residual and kind != "none" else nn.Identity()
         self.word_attention = MultiHeadAttention(width, heads, dropout) if kind == "cross" else None
         self.patch_attention = MultiHeadAttention(width, heads, dropout) if kind != "none" else None
         self.word_refinement = WordRefinement(width) if refine_words else None
@@ -135,7 +139,7 @@ class ConditionedInteraction(nn.Module):
         return patches, refined, attentions
 
     def _cross(self, feature, words, word_mask, output_attentions):
-        patches = self.patch_embedding(feature)
+        patches, words = self.patch_embedding(feature), self.word_norm(words)
         attended_words, word_map = self.word_attention(words, patches, output_attentions=output_attentions)
         attended_words = self._keep(words, attended_words)
         attended_patches, patch_map = self.patch_attention(
@@ -145,7 +149,7 @@ class ConditionedInteraction(nn.Module):
         return self._keep(patches, attended_patches), attended_words, maps
 
     def _self(self, feature, words, word_mask, output_attentions):
-        patches = self.patch_embedding(feature)
+        patches, words = self.patch_embedding(feature), self.word_norm(words)
         both = torch.cat([patches, words], dim=1)
         mask = None
         if word_mask is not None:

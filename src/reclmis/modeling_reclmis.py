@@ -116,7 +116,7 @@ class RecLMISModel(PreTrainedModel):
             (side, side),
             dropout=config.dropout,
             kind=config.interaction,
-            residual=config.interaction_residual,
+            block=config.interaction_block,
             refine_words=config.trains_word_interest,
         )
         self.decoder = MaskDecoder(

@@ -25,7 +25,7 @@ def make_sample(index: int, *, size: int = 224, seed: int = 0) -> dict[str, Any]
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / (size - 1)
     lungs = _Lungs(draw)
     background, inside = lungs.draw(rows, columns, draw)
-    count = int(draw.integers(2, 5))
+    count = int(draw.integers(3, 7))
     chosen = [ALL_ZONES[i] for i in draw.permutation(len(ALL_ZONES))[:count]]
     named = chosen[: int(draw.integers(1, count))]
     shapes, density = {}, np.zeros_like(rows)
