@@ -1,6 +1,6 @@
 """Measures a checkpoint: both metric families at the images' own size, and what it owes to the note.
 
-    python examples/evaluate.py --model runs/qata/best --dataset path/to/QaTa-COV19 --text_dependence --output result.json
+python examples/evaluate.py --model runs/qata/best --dataset path/to/QaTa-COV19 --text_dependence --output result.json
 """
 
 import argparse

@@ -121,7 +121,9 @@ def main(argv=None) -> dict[str, float]:
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation,
         log_with=None if args.tracker == "none" else args.tracker,
-        project_config=ProjectConfiguration(project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")),
+        project_config=ProjectConfiguration(
+            project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")
+        ),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
     )
     set_seed(args.seed, device_specific=False)

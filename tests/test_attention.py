@@ -17,9 +17,7 @@ def test_agrees_with_torch(attention):
     query, source, mask = inputs()
     theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(
-            torch.cat([attention.query.weight, attention.key.weight, attention.value.weight])
-        )
+        theirs.in_proj_weight.copy_(torch.cat([attention.query.weight, attention.key.weight, attention.value.weight]))
         theirs.in_proj_bias.copy_(torch.cat([attention.query.bias, attention.key.bias, attention.value.bias]))
         theirs.out_proj.load_state_dict(attention.output.state_dict())
     expected, weights = theirs(query, source, source, key_padding_mask=mask == 0, average_attn_weights=False)
@@ -39,9 +37,7 @@ def test_gate_multiplies_probabilities_and_renormalises(attention, output_attent
     gated = gated / gated.sum(-1, keepdim=True)
     values = attention.value(source).unflatten(-1, (2, 4)).transpose(1, 2)
     expected = attention.output((gated @ values).transpose(1, 2).flatten(2))
-    ours, _ = attention(
-        query, source, source_mask=mask, condition=condition, output_attentions=output_attentions
-    )
+    ours, _ = attention(query, source, source_mask=mask, condition=condition, output_attentions=output_attentions)
     assert torch.allclose(ours, expected, atol=1e-6)
 
 

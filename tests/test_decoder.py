@@ -31,7 +31,8 @@ def test_the_gate_may_be_negative():
 
 
 @pytest.mark.parametrize(
-    ("strides", "blocks"), [([1, 2, 4, 8, 16], 4), ([2, 4, 8], 3), ([4, 8, 16, 32], 5), ([7, 14], 2), ([16], 4), ([1], 0)]
+    ("strides", "blocks"),
+    [([1, 2, 4, 8, 16], 4), ([2, 4, 8], 3), ([4, 8, 16, 32], 5), ([7, 14], 2), ([16], 4), ([1], 0)],
 )
 def test_any_strides_end_at_the_image(strides, blocks):
     channels = [4] * len(strides)

@@ -362,8 +362,15 @@ class TestSaving:
         assert loaded.keys() == model.state_dict().keys()
         assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
 
-    @pytest.mark.parametrize("key", ["decoder.head.bias", "visual_backbone.stem.norm.running_mean",
-                                     "interaction.patch_embedding.position_embedding", "patch_interest.score.weight"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "decoder.head.bias",
+            "visual_backbone.stem.norm.running_mean",
+            "interaction.patch_embedding.position_embedding",
+            "patch_interest.score.weight",
+        ],
+    )
     def test_a_missing_tensor_is_named(self, key, tmp_path):
         tiny_model().save_pretrained(tmp_path)
         path = tmp_path / "model.safetensors"
@@ -470,7 +477,9 @@ class TestPruning:
             "from reclmis import RecLMISModel\n"
             "RecLMISModel.from_pretrained(sys.argv[1], prune_reconstruction=True)\n"
         )
-        answer = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False
+        )
         assert answer.returncode == 0, answer.stderr[-2000:]
 
     def test_a_pruned_checkpoint_loads_as_such(self, folder, tmp_path):

@@ -13,10 +13,8 @@ mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
 
 from .configuration_reclmis import RecLMISConfig
-
 from .image_processing_reclmis import RecLMISImageProcessor
 from .modeling_reclmis import RecLMISModel, RecLMISOutput
-
 from .processing_reclmis import RecLMISProcessor
 from .registry import register_data_source, register_text_encoder, register_visual_backbone
 

@@ -220,8 +220,13 @@ def _translate(key: str) -> str | None:
         match = re.fullmatch(pattern, key)
         if match is None:
             continue
-        target = re.sub(r"\{4-(\d)\}", lambda part: str(4 - int(match[int(part[1])])), template)
-        target = re.sub(r"\{(\d)([+-]\d)\}", lambda part: str(int(match[int(part[1])]) + int(part[2])), target)
+        groups = match.groups()
+        target = re.sub(r"\{4-(\d)\}", lambda part, groups=groups: str(4 - int(groups[int(part[1]) - 1])), template)
+        target = re.sub(
+            r"\{(\d)([+-]\d)\}",
+            lambda part, groups=groups: str(int(groups[int(part[1]) - 1]) + int(part[2])),
+            target,
+        )
         target = match.expand(target)
         if "_reconstructor." in target:
             for old, new in LAYER_TABLE:

@@ -2,6 +2,8 @@
 
 # Shapes: features come fine to coarse; the decoder walks them coarse to fine.
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -71,7 +73,7 @@ class MaskDecoder(nn.Module):
     ) -> None:
         super().__init__()
         skips = list(reversed(skip_channels))
-        factors = [coarse // fine for fine, coarse in zip(strides, strides[1:], strict=False)][::-1]
+        factors = [coarse // fine for fine, coarse in pairwise(strides)][::-1]
         remaining = strides[0]
         while remaining > 1:
             factor = 2 if remaining % 2 == 0 else remaining

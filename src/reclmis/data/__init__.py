@@ -1,6 +1,6 @@
 """Data: folders of images, masks and notes into HF Datasets, text-safe augmentation, and a synthetic set."""
 
-from .augment import Augmentation, flip_vertical, mirror, rotate90
+from .augment import Augmentation, affine, flip_vertical, mirror, photometric, rotate90
 from .collate import Collator, NotedSegmentationDataset
 from .masks import read_mask
 from .notes import mirror_note, note_count, note_survives, note_zones
@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "NotedSegmentationDataset",
     "SkippedDataWarning",
+    "affine",
     "flip_vertical",
     "load_dataset_by_name",
     "load_lvit",
@@ -23,6 +24,7 @@ __all__ = [
     "note_count",
     "note_survives",
     "note_zones",
+    "photometric",
     "read_mask",
     "rotate90",
     "synthetic_dataset",

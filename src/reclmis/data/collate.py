@@ -11,6 +11,8 @@ from ..images import to_rgb8
 from .augment import Augmentation, Sample
 from .masks import read_mask
 
+_COLUMNS = ("image", "mask", "note", "id")
+
 
 class NotedSegmentationDataset(Dataset):
     """Samples of a HF dataset with `image`, `mask`, `note` and `id`, decoded, checked and augmented.
@@ -21,7 +23,7 @@ class NotedSegmentationDataset(Dataset):
         num_labels: classes of the masks.
         size: `(height, width)` to resize to before augmentation (bilinear, masks by nearest neighbour), or `None`.
         seed: of the augmentation.
-        cache: keep decoded samples in memory, as bytes; each is decoded once per process.
+        cache: keep decoded samples in memory, as bytes, at `size`; each is decoded once per process.
         note: a sentence that replaces every note, for control experiments.
 
     Raises (on access):
@@ -39,7 +41,14 @@ class NotedSegmentationDataset(Dataset):
         cache: bool = False,
         note: str | None = None,
     ) -> None:
-        self.dataset = dataset
+        missing = [name for name in _COLUMNS if name not in dataset.column_names]
+        if missing:
+            raise ValueError(
+                f"The dataset has columns {dataset.column_names}, but lacks {', '.join(missing)}. Rename them with "
+                "`rename_column`."
+            )
+        # The other columns, such as a distractor's mask, would be decoded with every row.
+        self.dataset = dataset.select_columns(list(_COLUMNS))
         self.augmentation = augmentation
         self.num_labels = num_labels
         self.size = size
@@ -53,7 +62,8 @@ class NotedSegmentationDataset(Dataset):
         return len(self.dataset)
 
     def set_epoch(self, epoch: int) -> None:
-        """Makes the augmentation draw for this epoch."""
+        """Makes the augmentation draw for this epoch, in workers that live on as well. Call it between epochs: workers
+        fetch ahead."""
         self._epoch.fill_(epoch)
 
     @property
@@ -68,14 +78,16 @@ class NotedSegmentationDataset(Dataset):
         return sample
 
     def _decoded(self, index: int) -> Sample:
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
+        if self._cache is None:
+            return self._decode(index)
+        if index not in self._cache:
+            self._cache[index] = self._decode(index)
+        # A copy of the dictionary, so that no caller renames the next epoch's note. Arrays are never written to.
+        return dict(self._cache[index])
+
+    def _decode(self, index: int) -> Sample:
         sample = decode_sample(self.dataset[index], self.num_labels, self.size)
-        if self.note is not None:
-            sample["note"] = self.note
-        if self._cache is not None:
-            self._cache[index] = sample
-        return sample
+        return sample if self.note is None else {**sample, "note": self.note}
 
 
 def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int] | None = None) -> Sample:
@@ -89,11 +101,7 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
         image, mask = to_rgb8(row["image"]), read_mask(row["mask"], num_labels)
     except ValueError as error:
         raise ValueError(f"Sample {row['id']!r}: {error}") from error
-    if image.size != mask.shape[::-1]:
-        raise ValueError(
-            f"Sample {row['id']!r}: the image is {image.height} x {image.width} pixels, but its mask is "
-            f"{mask.shape[0]} x {mask.shape[1]}."
-        )
+    _check_sizes(row["id"], (image.height, image.width), mask.shape)
     original = (image.height, image.width)
     if size is not None and size != original:
         image = image.resize(size[::-1], Image.Resampling.BILINEAR)
@@ -108,23 +116,38 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
     }
 
 
+def _check_sizes(name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    if image != mask:
+        raise ValueError(
+            f"Sample {name!r}: the image is {image[0]} x {image[1]} pixels, but its mask is "
+            f"{' x '.join(map(str, mask))}. Give the mask of this image, at its size."
+        )
+
+
 class Collator:
-    """Samples -> a batch: the processor's tensors, and `notes`, `ids` and `original_sizes` as lists."""
+    """Samples -> a batch.
+
+    `pixel_values` float32 `[B, 3, H, W]`, `input_ids` and `attention_mask` int64 `[B, L]`, `labels` int64 `[B, H, W]`
+    from the processor; lists `notes`, `ids` and `original_sizes` ((height, width) of the files).
+
+    Raises (when called):
+        ValueError: a mask that does not have its image's size; both sizes and the id are named.
+    """
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
+        images = [np.asarray(to_rgb8(sample["image"])) for sample in samples]
+        masks = [np.asarray(sample["mask"]) for sample in samples]
+        for sample, image, mask in zip(samples, images, masks, strict=True):
+            _check_sizes(sample["id"], image.shape[:2], mask.shape)
         notes = [sample["note"] for sample in samples]
-        batch = self.processor(
-            images=[sample["image"] for sample in samples],
-            text=notes,
-            segmentation_maps=[sample["mask"] for sample in samples],
-            return_tensors="pt",
-        )
+        batch = self.processor(images=images, text=notes, segmentation_maps=masks, return_tensors="pt")
+        sizes = [sample.get("original_size", mask.shape) for sample, mask in zip(samples, masks, strict=True)]
         return {
             **batch,
             "notes": notes,
             "ids": [sample["id"] for sample in samples],
-            "original_sizes": [sample.get("original_size", sample["mask"].shape) for sample in samples],
+            "original_sizes": [tuple(size) for size in sizes],
         }

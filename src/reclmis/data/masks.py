@@ -32,8 +32,11 @@ def read_mask(mask: Any, num_labels: int = 1) -> np.ndarray:
     if num_labels < 1:
         raise ValueError(f"`num_labels` must be at least 1, got {num_labels}.")
     if isinstance(mask, str | Path):
-        mask = open_image(mask)
-    lossy = isinstance(mask, Image.Image) and getattr(mask, "format", None) in _LOSSY
+        path, mask = mask, open_image(mask)
+        with Image.open(path) as header:
+            format = header.format
+    else:
+        format = getattr(mask, "format", None)
     values = _plane(mask)
     present = _present(values)
     if num_labels > 1:
@@ -41,7 +44,7 @@ def read_mask(mask: Any, num_labels: int = 1) -> np.ndarray:
     foreground = present[present > 0]
     if not len(foreground) or (len(foreground) == 1 and foreground[0] in _FOREGROUND):
         return (values > 0).astype(np.uint8)
-    if lossy and ((present <= _SMEAR) | ((present >= 255 - _SMEAR) & (present <= 255))).all():
+    if format in _LOSSY and ((present <= _SMEAR) | ((present >= 255 - _SMEAR) & (present <= 255))).all():
         return (values >= 255 - _SMEAR).astype(np.uint8)
     raise ValueError(
         f"The mask holds values {_listed(present)}, but a binary mask has 0 and 255, or 0 and 1. Store it so, "
@@ -52,8 +55,8 @@ def read_mask(mask: Any, num_labels: int = 1) -> np.ndarray:
 def _class_indices(values: np.ndarray, present: np.ndarray, num_labels: int) -> np.ndarray:
     if present[-1] >= num_labels:
         raise ValueError(
-            f"The mask holds values {_listed(present)}, but classes go from 0 to {num_labels - 1}. Store class indices, "
-            "or set `num_labels`."
+            f"The mask holds values {_listed(present)}, but classes go from 0 to {num_labels - 1}. Store class "
+            "indices, or set `num_labels`."
         )
     return values.astype(np.uint8 if num_labels <= 256 else np.int64)
 

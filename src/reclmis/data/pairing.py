@@ -3,20 +3,18 @@
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ..images import UnreadableImageError, open_image, to_rgb8
+from ..images import UnreadableImageError, read_image
 from .masks import read_mask
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MASK_PREFIX = "mask_"
 _IGNORED = ("thumbs.db", "desktop.ini")
-# The same extension, spelled in two ways.
-_SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 T = TypeVar("T")
 
@@ -134,50 +132,39 @@ def canonical(name: str) -> str:
 
 
 def _by_name(split: str, kind: str, files: Iterable[Path], problems: list[str]) -> _Named[Path]:
-    found: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(files):
+    known, usual = [], _usual_suffixes(files := sorted(files))
+    for path in files:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             problems.append(f"{split}: {kind} {path.name} has an unknown extension; use {', '.join(IMAGE_SUFFIXES)}.")
-            continue
-        found[canonical(path.name)].append(path)
-    for name, paths in found.items():
+        else:
+            known.append(path)
+    # Two names that differ only in case are one file on half of all computers.
+    sharing: dict[str, list[Path]] = defaultdict(list)
+    for path in known:
+        sharing[canonical(path.name).casefold()].append(path)
+    items = {}
+    for paths in sharing.values():
+        path, suffix = paths[0], usual[paths[0].suffix.lower()]
         if len(paths) > 1:
-            names = ", ".join(path.name for path in paths)
-            problems.append(f"{split}: {len(paths)} {kind}s share the name {name!r} ({names}); keep one.")
-    _report_case_of_names(split, kind, found, problems)
-    _report_case_of_extensions(split, kind, [path for paths in found.values() for path in paths], problems)
-    return _Named({name: paths[0] for name, paths in found.items() if len(paths) == 1}, set(found))
-
-
-def _report_case_of_names(split: str, kind: str, found: dict[str, list[Path]], problems: list[str]) -> None:
-    """Two names that differ only in case are one file on half of all computers."""
-    folded: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(found):
-        folded[name.casefold()].append(name)
-    for names in folded.values():
-        if len(names) > 1:
-            files = ", ".join(path.name for name in names for path in found[name])
-            problems.append(f"{split}: {kind}s {files} differ only in case; rename or remove one.")
-            for name in names[1:]:
-                # The first stays usable; the name stays known, so that its partners are not called orphans as well.
-                found[name].append(found[name][0])
-
-
-def _report_case_of_extensions(split: str, kind: str, paths: list[Path], problems: list[str]) -> None:
-    """A lone `.PNG` among `.png` is an accident that breaks elsewhere; a folder of `.JPG` is a camera's habit."""
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for path in paths:
-        lower = path.suffix.lower()
-        spellings[_SAME_SUFFIX.get(lower, lower)][path.suffix] += 1
-    for path in paths:
-        lower = path.suffix.lower()
-        same = Counter({s: n for s, n in spellings[_SAME_SUFFIX.get(lower, lower)].items() if s.lower() == lower})
-        usual = max(sorted(same, reverse=True), key=lambda suffix: same[suffix])
-        if path.suffix != usual:
+            listed = ", ".join(path.name for path in paths)
+            name = canonical(path.name)
+            problems.append(f"{split}: {len(paths)} {kind}s share the name {name!r} ({listed}); keep one.")
+        elif path.suffix != suffix:
             problems.append(
-                f"{split}: {kind} {path.name} has its extension in another case than the {same[usual]} "
-                f"{usual} beside it; rename it to {path.stem}{usual}."
+                f"{split}: {kind} {path.name} has its extension in another case than the {suffix} beside it; rename it "
+                f"to {path.stem}{suffix}."
             )
+        else:
+            items[canonical(path.name)] = path
+    return _Named(items, {canonical(path.name) for path in known})
+
+
+def _usual_suffixes(files: list[Path]) -> dict[str, str]:
+    """How a folder mostly writes an extension, by its lower case. A lone `.PNG` among `.png` is an accident that breaks
+    on another computer; a folder of `.JPG` is a camera's habit."""
+    counts = Counter(path.suffix for path in files)
+    # From the rarest to the commonest, lower case last of equals: the last one stays.
+    return {suffix.lower(): suffix for suffix in sorted(counts, key=lambda suffix: (counts[suffix], suffix))}
 
 
 def _notes_by_name(split: str, rows: list[tuple[str, str]], problems: list[str]) -> _Named[str]:
@@ -206,9 +193,7 @@ def _bulleted(problems: list[str]) -> str:
     return "\n".join(f"  - {problem}" for problem in problems)
 
 
-def _verify(
-    split: str, images: dict[str, Path], masks: dict[str, Path], num_labels: int
-) -> tuple[set[str], list[str]]:
+def _verify(split: str, images: dict[str, Path], masks: dict[str, Path], num_labels: int) -> tuple[set[str], list[str]]:
     """Names of which a file is broken or the two do not match, and a line for each reason."""
     names = sorted({*images, *masks})
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -219,22 +204,24 @@ def _verify(
 
 def _check(image: Path | None, mask: Path | None, num_labels: int) -> list[str]:
     """Decodes an image and its mask. The mask is read even when the image is broken: both are reported."""
-    problems, sizes = [], []
-    for path, decode in ((image, to_rgb8), (mask, lambda opened: read_mask(opened, num_labels))):
-        if path is None:
-            continue
-        try:
-            opened = open_image(path)
-            decode(opened)
-            sizes.append(opened.size)
-        except UnreadableImageError as error:
-            problems.append(str(error))
-        except ValueError as error:
-            problems.append(f"{path}: {error}")
-    if image is not None and mask is not None and len(set(sizes)) == 2:
-        (width, height), (mask_width, mask_height) = sizes
+    problems: list[str] = []
+    size = _size_of(image, lambda path: read_image(path).size[::-1], problems)
+    mask_size = _size_of(mask, lambda path: read_mask(path, num_labels).shape, problems)
+    if size and mask_size and size != mask_size:
         problems.append(
-            f"{image.name} is {height} x {width} pixels, but its mask {mask.name} is {mask_height} x {mask_width}; "
-            "give the mask of this image."
+            f"{image} is {size[0]} x {size[1]} pixels, but its mask {mask} is {mask_size[0]} x {mask_size[1]}; give "
+            "the mask of this image."
         )
     return problems
+
+
+def _size_of(
+    path: Path | None, decode: Callable[[Path], tuple[int, ...]], problems: list[str]
+) -> tuple[int, ...] | None:
+    try:
+        return decode(path) if path is not None else None
+    except UnreadableImageError as error:
+        problems.append(str(error))
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+    return None

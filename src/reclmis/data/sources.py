@@ -5,30 +5,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..registry import data_sources, register_data_source
-from .pairing import DataError, Pair, list_images, pair_split, settle
-from .tables import TABLE_SUFFIXES, read_note_table
+from .pairing import Pair, canonical, list_images, pair_split, settle
+from .tables import TABLE_SUFFIXES, scan_note_table
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 LVIT_SPLITS = {"train": "Train_Folder", "validation": "Val_Folder", "test": "Test_Folder"}
 SHARED_TABLE = "Train_Val_text"
+SHARED_SPLITS = ("train", "validation")
 
 
 def load_dataset_by_name(name_or_path: str | Path, **options: Any) -> "DatasetDict":
-    """A dataset by the name of a registered source (`"synthetic"`), as `source:argument`, or from a folder in LViT's layout.
+    """A dataset by the name of a registered source (`"synthetic"`), as `source:argument`, or from a folder in LViT's
+    layout. A name comes before a folder of that name; write `./synthetic` for the folder.
+
+    Args:
+        name_or_path: the dataset.
+        **options: of the source, see [`load_lvit`] and [`synthetic_dataset`].
 
     Raises:
         ValueError: neither a registered source nor a folder.
         DataError: everything wrong with the data.
     """
     name = str(name_or_path)
-    if Path(name).is_dir():
-        return load_lvit(name, **options)
     if name in data_sources:
         argument = name.partition(":")[2]
         return data_sources.get(name)(*([argument] if argument else []), **options)
-    raise ValueError(f"No dataset {name!r}: not a folder, and not a registered source ({', '.join(data_sources)}).")
+    if Path(name).is_dir():
+        return load_lvit(name, **options)
+    raise ValueError(
+        f"No dataset {name!r}: not a folder, and not a registered source ({', '.join(data_sources)}). Check the path, "
+        "or register the source with `reclmis.registry.register_data_source`."
+    )
 
 
 @register_data_source("lvit")
@@ -44,7 +53,8 @@ def load_lvit(
 
         root/{Train,Val,Test}_Folder/img/          images
         root/{Train,Val,Test}_Folder/labelcol/     masks, named like their image, with or without `mask_`
-        root/{Train,Val,Test}_Folder/*_text.xlsx   notes; or .csv, .tsv; or one `Train_Val_text.xlsx` for both
+        root/{Train,Val,Test}_Folder/*_text.xlsx   notes; or .csv, .tsv; or one `Train_Val_text.xlsx` for both, in the
+                                                   root or in a folder
 
     Extensions of image, mask and table row may differ. Notes stay as they are. Samples are sorted by id, whatever the
     order of the directory.
@@ -60,29 +70,23 @@ def load_lvit(
         Splits with `image`, `mask` (as files; [`read_mask`] turns them into class indices), `note` and `id`.
 
     Raises:
-        DataError: everything wrong with the data.
-        FileNotFoundError: no split folder at all, or one that was asked for is missing.
+        DataError: everything wrong with the data. A split without any usable sample is an error even when skipping.
+        FileNotFoundError: the folder has no split at all.
     """
     from datasets import DatasetDict
 
     if on_error not in ("raise", "skip"):
         raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
     root = Path(root)
-    wanted = _present_splits(root) if splits is None else list(splits)
-    unknown = [split for split in wanted if split not in LVIT_SPLITS]
-    if unknown:
-        raise ValueError(f"No split {unknown[0]!r}; there are {', '.join(LVIT_SPLITS)}.")
+    wanted = _wanted_splits(root, splits)
     problems: list[str] = []
     found = {}
     for split in wanted:
-        pairs, wrong = _load_split(root, split, num_labels, verify)
+        found[split], wrong = _load_split(root, split, num_labels, verify)
         problems += wrong
-        found[split] = pairs
-    problems += _shared_ids(found)
-    settle(problems, on_error)
-    empty = [split for split, pairs in found.items() if not pairs]
-    if empty:
-        raise DataError([f"{split}: no usable sample." for split in empty])
+    problems += _leave_out_shared(found)
+    problems += [f"{split}: no usable sample." for split, pairs in found.items() if not pairs]
+    settle(problems, on_error if all(found.values()) else "raise")
     return DatasetDict({split: _to_dataset(pairs) for split, pairs in found.items()})
 
 
@@ -93,63 +97,98 @@ def _load_synthetic(**options: Any) -> "DatasetDict":
     return synthetic_dataset(**options)
 
 
-def _present_splits(root: Path) -> list[str]:
+def _wanted_splits(root: Path, splits: Iterable[str] | None) -> list[str]:
     present = [split for split, folder in LVIT_SPLITS.items() if (root / folder).is_dir()]
     if not present:
-        raise FileNotFoundError(f"{root} has none of {', '.join(LVIT_SPLITS.values())}; is it the dataset's top folder?")
-    return present
+        folders = ", ".join(LVIT_SPLITS.values())
+        raise FileNotFoundError(f"{root} has none of {folders}; is it the dataset's top folder?")
+    if splits is None:
+        return present
+    wanted = [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
+    unknown = [split for split in wanted if split not in LVIT_SPLITS]
+    if unknown or not wanted:
+        raise ValueError(f"No split {unknown[0] if unknown else wanted!r}; there are {', '.join(LVIT_SPLITS)}.")
+    return wanted
 
 
 def _load_split(root: Path, split: str, num_labels: int, verify: bool) -> tuple[list[Pair], list[str]]:
     folder = root / LVIT_SPLITS[split]
     missing = [name for name in ("img", "labelcol") if not (folder / name).is_dir()]
     if missing:
-        raise FileNotFoundError(f"{folder} has no folder {' and no folder '.join(missing)}.")
-    table, shared = _find_table(root, folder, split)
+        return [], [f"{split}: {folder} has no folder {' and no folder '.join(missing)}; add it."]
     try:
-        notes = read_note_table(table)
-    except ValueError as error:
+        table, others = _find_table(root, folder, split)
+        notes, problems = scan_note_table(table)
+    except (OSError, ValueError) as error:
+        # Without notes, one line says it all; without this, every image would be reported.
         return [], [f"{split}: {error}"]
-    return pair_split(
+    problems = [f"{split}: {problem}" for problem in problems]
+    pairs, wrong = pair_split(
         split,
         list_images(folder / "img"),
         list_images(folder / "labelcol"),
         notes,
         num_labels=num_labels,
         verify=verify,
-        exclusive_notes=not shared,
+        notes_elsewhere=_names_in(root, others),
     )
+    return pairs, problems + wrong
 
 
-def _find_table(root: Path, folder: Path, split: str) -> tuple[Path, bool]:
-    """The split's table of notes, and whether it serves several splits."""
-    own = sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLE_SUFFIXES and p.stem.endswith("_text"))
-    separate = [path for path in own if path.stem != SHARED_TABLE]
-    if len(separate) > 1:
-        raise DataError([f"{split}: several tables of notes ({', '.join(p.name for p in separate)}); keep one."])
-    if separate:
-        return separate[0], False
-    for place in (folder, root, root / LVIT_SPLITS["train"], root / LVIT_SPLITS["validation"]):
-        for suffix in TABLE_SUFFIXES:
-            path = place / f"{SHARED_TABLE}{suffix}"
-            if path.is_file() and split != "test":
-                return path, True
+def _find_table(root: Path, folder: Path, split: str) -> tuple[Path, list[str]]:
+    """The split's table of notes, and the other splits that it serves.
+
+    Raises:
+        FileNotFoundError, ValueError: none, or several.
+    """
+    own = _tables_in(folder, lambda stem: stem.endswith("_text") and stem != SHARED_TABLE)
+    if own:
+        return _only(own), []
+    if split in SHARED_SPLITS:
+        places = dict.fromkeys([folder, root, *(root / LVIT_SPLITS[other] for other in SHARED_SPLITS)])
+        for place in places:
+            shared = _tables_in(place, lambda stem: stem == SHARED_TABLE)
+            if shared:
+                return _only(shared), [other for other in SHARED_SPLITS if other != split]
     raise FileNotFoundError(
-        f"{folder} has no table of notes: expected *_text{' or *_text'.join(TABLE_SUFFIXES)}, or {SHARED_TABLE}.xlsx."
+        f"{folder} has no table of notes; add one named *_text with the extension {', '.join(TABLE_SUFFIXES)}"
+        + (f", or {SHARED_TABLE}.xlsx for training and validation." if split in SHARED_SPLITS else ".")
     )
 
 
-def _shared_ids(found: dict[str, list[Pair]]) -> list[str]:
-    problems, seen = [], {}
+def _tables_in(folder: Path, fits) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    # "~$" and "." begin the lock files of office programs.
+    files = (path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] not in "~.")
+    return sorted(path for path in files if fits(path.stem))
+
+
+def _only(tables: list[Path]) -> Path:
+    if len(tables) > 1:
+        raise ValueError(f"several tables of notes ({', '.join(str(path) for path in tables)}); keep one.")
+    return tables[0]
+
+
+def _names_in(root: Path, splits: list[str]) -> set[str]:
+    folders = [root / LVIT_SPLITS[split] / "img" for split in splits]
+    return {canonical(path.name) for folder in folders if folder.is_dir() for path in list_images(folder)}
+
+
+def _leave_out_shared(found: dict[str, list[Pair]]) -> list[str]:
+    """Takes samples out of every split but the first that has their id, and says so."""
+    problems: list[str] = []
+    first: dict[str, str] = {}
     for split, pairs in found.items():
         for pair in pairs:
-            if pair.id in seen:
-                problems.append(f"{split}: {pair.image.name} is also in {seen[pair.id]}; an image belongs to one split.")
-            seen.setdefault(pair.id, split)
+            if pair.id in first:
+                problems.append(f"{split}: {pair.image.name} is also in {first[pair.id]}; keep it in one split.")
+        found[split] = [pair for pair in pairs if pair.id not in first]
+        first |= {pair.id: split for pair in found[split]}
     return problems
 
 
-def _to_dataset(pairs: list[Pair]):
+def _to_dataset(pairs: list[Pair]) -> "Dataset":
     from datasets import Dataset, Features, Image, Value
 
     return Dataset.from_dict(

@@ -88,7 +88,7 @@ def _delimited_rows(path: Path) -> list[tuple[int, Sequence[str]]]:
     try:
         return list(_parsed(text, fitting[0])) if fitting else []
     except csv.Error as error:
-        raise ValueError(f"{path} cannot be read as delimited text: {error}. Look for a quote that is not closed.") from error
+        raise ValueError(f"{path} cannot be read as delimited text: {error}. Is a quote left open?") from error
 
 
 def _parsed(text: str, delimiter: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
@@ -116,7 +116,7 @@ def _column(header: list[str], names: tuple[str, ...], path: Path, kind: str) ->
 
 def _row(cells: Sequence[Any], width: int, image_column: int, note_column: int) -> Row:
     if len(cells) > width:
-        raise ValueError(f"{len(cells)} cells under a header of {width}. Put notes that hold the delimiter in double quotes.")
+        raise ValueError(f"{len(cells)} cells under a header of {width}. Put notes that hold the delimiter in quotes.")
     if len(cells) <= max(image_column, note_column):
         raise ValueError(f"{len(cells)} cell(s) under a header of {width}. Fill the row, or take it out.")
     image, note = cells[image_column], cells[note_column]

@@ -11,7 +11,13 @@ from .metrics import SegmentationMeter
 
 @torch.no_grad()
 def predicted_masks(
-    model: Any, processor: Any, dataset: Any, notes: Sequence[str], *, batch_size: int = 16, num_labels: int | None = None
+    model: Any,
+    processor: Any,
+    dataset: Any,
+    notes: Sequence[str],
+    *,
+    batch_size: int = 16,
+    num_labels: int | None = None,
 ) -> Iterator[tuple[list[dict[str, Any]], list[torch.Tensor]]]:
     """For each batch its samples (decoded, at their own size) and the masks for `notes`, one note per row of the
     dataset."""

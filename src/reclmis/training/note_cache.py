@@ -21,7 +21,9 @@ class NoteCache:
 
     def __init__(self, model: Any, processor: Any, batch_size: int = 64) -> None:
         if not model.config.text_frozen:
-            raise ValueError("The text encoder is trained, so a note's states change; cache notes of a frozen one only.")
+            raise ValueError(
+                "The text encoder is trained, so a note's states change; cache notes of a frozen one only."
+            )
         self._model = model
         self._processor = processor
         self._batch_size = batch_size
@@ -49,6 +51,4 @@ class NoteCache:
             tokens = self._processor.tokenize(chunk, return_tensors="pt")
             ids, mask = (tokens[key].to(self._model.device) for key in ("input_ids", "attention_mask"))
             states = self._model.encode_text(ids, mask)
-            self._entries.update(
-                {note: (states[i], mask[i], ids[i]) for i, note in enumerate(chunk)}
-            )
+            self._entries.update({note: (states[i], mask[i], ids[i]) for i, note in enumerate(chunk)})

@@ -1,5 +1,6 @@
 """The contract that every visual backbone keeps."""
 
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -45,7 +46,7 @@ def build_visual_backbone(part_id: str, *, num_channels: int, image_size: int, *
     if not isinstance(backbone, VisualBackbone):
         raise ValueError(f"The visual backbone {part_id!r} lacks `channels`, `strides` or `input_size`.")
     channels, strides = list(backbone.channels), list(backbone.strides)
-    steps = [coarse % fine or coarse <= fine for fine, coarse in zip(strides, strides[1:], strict=False)]
+    steps = [coarse % fine or coarse <= fine for fine, coarse in pairwise(strides)]
     if not strides or len(channels) != len(strides) or any(steps):
         raise ValueError(
             f"The visual backbone {part_id!r} declares channels {channels} at strides {strides}; they need equal length, "

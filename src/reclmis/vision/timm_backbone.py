@@ -1,5 +1,7 @@
 """Any timm network with feature maps, as `timm:<model>`."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +18,15 @@ class TimmBackbone(nn.Module):
 
     A network whose stages all share one stride (a plain ViT) gets a small feature pyramid, as its last map alone would
     leave the decoder without skips.
+
+    Args:
+        rebuild: makes the timm network; takes further arguments of `timm.create_model`.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, rebuild: Callable[..., nn.Module]) -> None:
         super().__init__()
-        self.network = network
+        self.rebuild = rebuild
+        self.network = network = rebuild()
         self._channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         channels, strides = list(network.feature_info.channels()), list(network.feature_info.reduction())
         plain = len(strides) > 1 and len(set(strides)) == 1
@@ -40,26 +46,18 @@ class TimmBackbone(nn.Module):
         return self.pyramid(features[-1]) if self.pyramid is not None else list(features)
 
     def load_pretrained(self, source: bool | str = True) -> None:
-        """Loads timm's weights (`True`), or those of a local `.safetensors` file of the same network.
+        """Loads timm's weights (`True`), or those of a local file of the same network.
 
         Raises:
-            ValueError: timm has no weights of that name.
+            ValueError: timm has no weights of that name, or the file does not fit the network.
         """
-        from timm.models import load_pretrained
-
-        settings = dict(self.network.pretrained_cfg)
-        if isinstance(source, str):
-            settings.update(file=source, url="", hf_hub_id=None)
-        if not any(settings.get(key) for key in ("file", "url", "hf_hub_id")):
-            raise ValueError(
-                f"timm has no pretrained weights for {settings.get('architecture')!r}; name a tagged model "
-                "(`timm.list_pretrained()` lists them), or pass the path of a weight file."
-            )
-        network = getattr(self.network, "model", self.network)
-        load_pretrained(network, pretrained_cfg=settings, num_classes=0, in_chans=self._in_channels(), strict=False)
-
-    def _in_channels(self) -> int:
-        return next(p.shape[1] for p in self.network.parameters() if p.ndim == 4)
+        overlay = {"file": source} if isinstance(source, str) else None
+        try:
+            # timm renames modules when it cuts a network into features, so weights must be loaded before the cut.
+            donor = self.rebuild(pretrained=True, pretrained_cfg_overlay=overlay)
+        except RuntimeError as error:
+            raise ValueError(f"No weights for {self.network.pretrained_cfg['architecture']!r}: {error}") from error
+        self.network.load_state_dict(donor.state_dict())
 
 
 class SimplePyramid(nn.Module):
@@ -111,18 +109,16 @@ def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **argu
         raise ValueError(
             f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}."
         )
-    common = {"pretrained": False, "features_only": True, "in_chans": num_channels, **arguments}
+    common = {"features_only": True, "in_chans": num_channels, **arguments}
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     candidates = [{"img_size": image_size, **extra} for extra in _SIZE_ARGUMENTS] if fixed else [{}]
     for index, size_arguments in enumerate(candidates):
         try:
-            network = timm.create_model(name, **{**size_arguments, **common})
+            return TimmBackbone(partial(timm.create_model, name, **{**size_arguments, **common}))
         except TypeError as error:
             # The network does not know this size argument: try the next, and let a real mistake speak.
             if index + 1 == len(candidates) or not any(argument in str(error) for argument in size_arguments):
                 raise ValueError(f"timm cannot build {name!r} with {size_arguments | common}: {error}") from error
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"timm cannot give feature maps of {name!r}: {error}. Choose another model.") from error
-        else:
-            return TimmBackbone(network)
     raise AssertionError("unreachable: the last candidate returns or raises")

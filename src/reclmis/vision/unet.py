@@ -1,5 +1,7 @@
 """The paper's visual backbone: a U-Net encoder (its PLAM gates sit in the decoder, on the skips)."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -33,7 +35,7 @@ class UNetEncoder(nn.Module):
         self.stem = ConvBNReLU(num_channels, widths[0])
         self.down_blocks = nn.ModuleList(
             nn.Sequential(nn.MaxPool2d(2), ConvBNReLU(narrow, wide), ConvBNReLU(wide, wide))
-            for narrow, wide in zip(widths, widths[1:], strict=False)
+            for narrow, wide in pairwise(widths)
         )
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:

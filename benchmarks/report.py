@@ -1,0 +1,89 @@
+"""Writes the README's tables from `benchmarks/results/*.json`: no number in them is typed by hand.
+
+python benchmarks/report.py          rewrite README.md
+python benchmarks/report.py --check  fail when README.md differs from the results
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+METRICS = ("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled")
+HEADER = "| {} | Dice per image | IoU per image | Dice pooled | IoU pooled |\n|---|---|---|---|---|"
+
+
+def row(title: str, metrics: dict) -> str:
+    return f"| {title} | " + " | ".join(f"{100 * metrics[key]:.1f}" for key in METRICS) + " |"
+
+
+def footer(name: str, run: dict, images: int) -> str:
+    minutes = run["seconds"] / 60
+    return (
+        f"\n`{run['command']}`\n\n{name}: seed {run['seed']}, {run['parameters'] / 1e6:.1f} M parameters, "
+        f"{run['epochs']} epochs in {minutes:.0f} minutes with {run['threads']} thread(s), best epoch {run['best_epoch']}, "
+        f"{images} validation images, split sha256 `{run['sha256'][:12]}`."
+    )
+
+
+def qata(result: dict) -> str:
+    right, constant = result["runs"]["qata-right"], result["runs"]["qata-constant"]
+    lines = [HEADER.format("QaTa-COV19 subset, validation"),
+             row("notes alone, no image (text-only predictor)", result["text_only"]["metrics"]),
+             row("same network, every note the same sentence", constant["evaluation"]["constant"]),
+             row("**image and note**", right["evaluation"]["right"])]  # fmt: skip
+    for name in ("shuffled", "swapped", "empty"):
+        lines.append(row(f"image and note, asked with the {name} note", right["evaluation"][name]))
+    images = int(right["evaluation"]["right"]["images"])
+    return "\n".join([*lines, footer("With notes", right, images)])
+
+
+def monuseg(result: dict) -> str:
+    (run,) = result["runs"].values()
+    lines = [HEADER.format("MoNuSeg, validation"),
+             row("base preset at 224 pixels", run["at_training_size"]),
+             row("the same masks at 1000 pixels", run["evaluation"]["right"])]  # fmt: skip
+    return "\n".join([*lines, footer("MoNuSeg", run, int(run["evaluation"]["right"]["images"]))])
+
+
+def synthetic(result: dict) -> str:
+    (run,) = result["runs"].values()
+    titles = {"right": "the right note", "empty": "an empty note", "shuffled": "another image's note",
+              "swapped": "left and right exchanged", "constant": "one sentence for all",
+              "distractor": "the distractors' note, against the distractors' mask"}  # fmt: skip
+    lines = [HEADER.format("synthetic set, validation")]
+    lines += [row(title, run["evaluation"][key]) for key, title in titles.items()]
+    return "\n".join([*lines, footer("Synthetic", run, int(run["evaluation"]["right"]["images"]))])
+
+
+TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic}
+
+
+def render(readme: str) -> str:
+    """The README with the text between `<!-- results:NAME -->` and `<!-- /results -->` written anew."""
+    for name, table in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        begin, end = f"<!-- results:{name} -->", "<!-- /results -->"
+        if begin not in readme:
+            raise SystemExit(f"README.md has no place for {name!r}: add {begin} and {end}.")
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        content = table(json.loads(path.read_text())) if path.is_file() else f"Not measured; see `{path.name}`."
+        readme = f"{before}{begin}\n{content}\n{end}{after}"
+    return readme
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    old = path.read_text()
+    new = render(old)
+    if "--check" in sys.argv[1:]:
+        if old != new:
+            raise SystemExit("README.md differs from benchmarks/results; run python benchmarks/report.py.")
+        return
+    path.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, Image, Value
+from torch.utils.data import DataLoader
+
+from reclmis import RecLMISConfig, RecLMISProcessor
+from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, load_lvit, synthetic_dataset
+
+SIZE = 32
+POLICY = Augmentation(mirror=0.5, photometric=1)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return synthetic_dataset(num_train=6, num_validation=1, size=SIZE)["train"]
+
+
+@pytest.fixture(scope="module")
+def processor(split):
+    config = RecLMISConfig.tiny(text_encoder="tokens", text_config={}, image_size=SIZE)
+    return RecLMISProcessor.from_model_config(config, notes=list(split["note"]))
+
+
+def epochs_of(loader, dataset, count):
+    found = []
+    for epoch in range(count):
+        dataset.set_epoch(epoch)
+        found.append([sample for batch in loader for sample in batch])
+    return found
+
+
+def same(first, second):
+    return all(
+        a["note"] == b["note"] and np.array_equal(a["image"], b["image"]) and np.array_equal(a["mask"], b["mask"])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_samples_are_arrays(split):
+    sample = NotedSegmentationDataset(split)[2]
+    assert sample.keys() == {"image", "mask", "note", "id", "original_size"}
+    assert (sample["image"].shape, sample["image"].dtype) == ((SIZE, SIZE, 3), np.uint8)
+    assert (sample["mask"].shape, sample["mask"].dtype) == ((SIZE, SIZE), np.uint8)
+    assert set(np.unique(sample["mask"])) == {0, 1}
+    assert (sample["note"], sample["id"]) == (split[2]["note"], split[2]["id"])
+
+
+def test_size_resizes_and_the_original_is_remembered(split):
+    sample = NotedSegmentationDataset(split, size=(16, 24))[0]
+    assert sample["image"].shape == (16, 24, 3) and sample["mask"].shape == (16, 24)
+    assert set(np.unique(sample["mask"])) <= {0, 1}
+    assert sample["original_size"] == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_reach_persistent_workers_and_draws_do_not_depend_on_them(split, workers):
+    dataset = NotedSegmentationDataset(split, POLICY, seed=1)
+    loader = DataLoader(dataset, batch_size=2, num_workers=workers, persistent_workers=workers > 0, collate_fn=list)
+    first, second, third = epochs_of(loader, dataset, 3)
+    assert not same(first, second) and not same(second, third)
+
+    alone = NotedSegmentationDataset(split, POLICY, seed=1)
+    alone.set_epoch(2)
+    assert same(third, [alone[index] for index in range(len(alone))])
+
+
+def test_cache_changes_nothing_and_decodes_once(split):
+    plain = NotedSegmentationDataset(split, POLICY)
+    cached = NotedSegmentationDataset(split, POLICY, cache=True)
+    for epoch in range(2):
+        for dataset in (plain, cached):
+            dataset.set_epoch(epoch)
+        assert same([plain[i] for i in range(6)], [cached[i] for i in range(6)])
+    cached[0]["note"] = "spoilt"
+    cached.dataset = None
+    assert cached[0]["note"] == plain[0]["note"]
+
+
+def test_one_note_for_all(split):
+    dataset = NotedSegmentationDataset(split, note="the same", cache=True)
+    assert dataset.notes == ["the same"] * 6
+    assert {dataset[index]["note"] for index in range(6)} == {"the same"}
+    assert NotedSegmentationDataset(split).notes == list(split["note"])
+
+
+def test_missing_columns_are_named(split):
+    with pytest.raises(ValueError, match=r"lacks mask, note"):
+        NotedSegmentationDataset(split.remove_columns(["mask", "note"]))
+
+
+def test_wrong_masks_are_named(make_sample_dict):
+    features = Features({"image": Image(), "mask": Image(), "note": Value("string"), "id": Value("string")})
+    image = make_sample_dict()["image"]
+    rows = {
+        "image": [image, image],
+        "mask": [np.zeros((24, 20), np.uint8), np.full((24, 24), 9, np.uint8)],
+        "note": ["a", "b"],
+        "id": ["narrow", "nine"],
+    }
+    dataset = NotedSegmentationDataset(Dataset.from_dict(rows, features=features))
+    with pytest.raises(ValueError, match=r"'narrow'.*24 x 24.*24 x 20"):
+        dataset[0]
+    with pytest.raises(ValueError, match=r"'nine'.*9"):
+        dataset[1]
+
+
+def test_masks_of_several_classes(make_sample_dict):
+    sample = make_sample_dict()
+    rows = {"image": [sample["image"]], "mask": [sample["mask"] * 2], "note": ["a"], "id": ["x"]}
+    features = Features({"image": Image(), "mask": Image(), "note": Value("string"), "id": Value("string")})
+    dataset = NotedSegmentationDataset(Dataset.from_dict(rows, features=features), num_labels=3)
+    np.testing.assert_array_equal(dataset[0]["mask"], sample["mask"] * 2)
+
+
+def test_a_batch(split, processor):
+    dataset = NotedSegmentationDataset(split)
+    samples = [dataset[0], dataset[1], dataset[2]]
+    batch = Collator(processor)(samples)
+    assert batch["pixel_values"].shape == (3, 3, SIZE, SIZE) and batch["pixel_values"].dtype == torch.float32
+    assert batch["input_ids"].dtype == torch.int64 and batch["input_ids"].shape == batch["attention_mask"].shape
+    assert batch["labels"].dtype == torch.int64
+    np.testing.assert_array_equal(batch["labels"].numpy(), np.stack([sample["mask"] for sample in samples]))
+    assert batch["notes"] == [sample["note"] for sample in samples]
+    assert batch["ids"] == [sample["id"] for sample in samples]
+    assert batch["original_sizes"] == [(SIZE, SIZE)] * 3
+
+
+def test_a_batch_refuses_a_mask_of_another_size(processor, make_sample_dict):
+    sample = make_sample_dict(name="odd")
+    sample["mask"] = sample["mask"][:, :20]
+    with pytest.raises(ValueError, match=r"'odd'.*24 x 24.*24 x 20"):
+        Collator(processor)([sample])
+
+
+def test_from_folder_to_batch(lvit, processor):
+    lvit.split(["a", "b", "c"])
+    dataset = NotedSegmentationDataset(load_lvit(lvit.root)["train"], size=(SIZE, SIZE))
+    batches = list(DataLoader(dataset, batch_size=2, collate_fn=Collator(processor)))
+    assert [batch["ids"] for batch in batches] == [["a", "b"], ["c"]]
+    assert batches[1]["original_sizes"] == [(24, 24)]

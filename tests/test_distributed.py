@@ -1,0 +1,110 @@
+"""Two processes compute the contrastive loss of the global batch, values and gradients, as one process does."""
+
+import os
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from reclmis.distributed import gather_batch, is_distributed
+from reclmis.losses import contrastive_loss, similarity
+from tests.parts import TINY_TEXT, make_inputs, tiny_model
+
+TEMPERATURE = 0.1
+
+
+def start(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    # Without a name gloo looks up the host's own, which need not resolve.
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+
+
+def features(sizes):
+    generator = torch.Generator().manual_seed(0)
+    total = sum(sizes)
+    patches = torch.randn(total, 5, 4, generator=generator)
+    words = torch.randn(total, 3, 4, generator=generator)
+    mask = torch.ones(total, 3, dtype=torch.bool)
+    mask[::2, 2] = False
+    return patches, words, mask
+
+
+def gathered_loss(rank, folder, sizes):
+    start(rank, folder)
+    patches, words, mask = (part.split(sizes)[rank].clone() for part in features(sizes))
+    patches.requires_grad_()
+    words.requires_grad_()
+    matrix = similarity(gather_batch(patches), gather_batch(words), None, None, gather_batch(mask))
+    loss = contrastive_loss(matrix, TEMPERATURE)
+    loss.backward()
+    torch.save({"loss": loss.detach(), "patches": patches.grad / 2, "words": words.grad / 2}, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [3, 2]])
+def test_global_batch_equals_one_process(sizes, tmp_path):
+    mp.spawn(gathered_loss, (str(tmp_path), sizes), nprocs=2)
+    patches, words, mask = features(sizes)
+    patches.requires_grad_()
+    words.requires_grad_()
+    loss = contrastive_loss(similarity(patches, words, None, None, mask), TEMPERATURE)
+    loss.backward()
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for rank in ranks:
+        assert torch.allclose(rank["loss"], loss, atol=1e-6)
+    # DistributedDataParallel averages over processes, hence the division by two above.
+    assert torch.allclose(torch.cat([rank["patches"] for rank in ranks]), patches.grad, atol=1e-6)
+    assert torch.allclose(torch.cat([rank["words"] for rank in ranks]), words.grad, atol=1e-6)
+
+
+def small_model():
+    """Nothing in it depends on the other samples of a batch but the contrastive loss."""
+    model = tiny_model(
+        visual_reconstruction=False,
+        language_reconstruction=False,
+        contrastive_temperature=TEMPERATURE,
+        text_config={**TINY_TEXT, "dropout": 0.0},
+    )
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    model.interaction.word_refinement.norm.eval()
+    return model
+
+
+def train_in_two(rank, folder):
+    start(rank, folder)
+    model = DistributedDataParallel(small_model())
+    inputs = {key: value.chunk(2)[rank] for key, value in make_inputs(4, 32, 32, labels=True).items()}
+    outputs = model(**inputs)
+    outputs.loss.backward()
+    torch.save(
+        {
+            "contrastive": outputs.loss_terms["contrastive"].detach(),
+            "gradients": {name: p.grad for name, p in model.module.named_parameters()},
+        },
+        f"{folder}/{rank}.pt",
+    )
+    distributed.destroy_process_group()
+
+
+def test_a_model_in_two_processes_has_the_gradients_of_one(tmp_path):
+    mp.spawn(train_in_two, (str(tmp_path),), nprocs=2)
+    model = small_model()
+    outputs = model(**make_inputs(4, 32, 32, labels=True))
+    outputs.loss.backward()
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert torch.allclose(ranks[0]["contrastive"], outputs.loss_terms["contrastive"].detach(), atol=1e-5)
+    for name, parameter in model.named_parameters():
+        first, second = (rank["gradients"][name] for rank in ranks)
+        assert torch.equal(first, second), name
+        assert torch.allclose(first, parameter.grad, atol=1e-4, rtol=1e-3), name
+
+
+def test_one_process_gathers_nothing():
+    values = torch.randn(2, 3)
+    assert not is_distributed() and gather_batch(values) is values
