@@ -5,6 +5,9 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .registry import text_encoders
+from .text.base import complete_text_config
+
 Number = float | int
 
 
@@ -104,6 +107,9 @@ class RecLMISConfig(PreTrainedConfig):
         self.visual_config = dict(self.visual_config or {})
         self.text_config = dict(self.text_config or {})
         self.decoder_widths = list(self.decoder_widths)
+        if "model_type" not in self.text_config and self.text_encoder in text_encoders:
+            # Whatever the encoder must look up elsewhere is looked up once, here, and kept with the model.
+            self.text_config = complete_text_config(self.text_encoder, self.text_config)
         super().__post_init__(**kwargs)
 
     @property

@@ -75,9 +75,10 @@ def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
         return config
     if not name:
         raise ValueError("'hf:' needs a model: 'hf:<hub id or folder>', or `text_config` with a `model_type`.")
-    fetched = AutoConfig.from_pretrained(name).to_diff_dict()
+    found = AutoConfig.from_pretrained(name)
+    fetched = found.to_diff_dict()
     fetched.pop("transformers_version", None)
-    return {**fetched, "pretrained": name, **config}
+    return {**fetched, "model_type": found.model_type, "pretrained": name, **config}
 
 
 build_hugging_face.complete_config = _complete_config  # type: ignore[attr-defined]

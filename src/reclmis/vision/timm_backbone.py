@@ -1,6 +1,7 @@
 """Any timm network with feature maps, as `timm:<model>`."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,15 @@ class TimmBackbone(nn.Module):
             donor = self.rebuild(pretrained=True, pretrained_cfg_overlay=overlay)
         except RuntimeError as error:
             raise ValueError(f"No weights for {self.network.pretrained_cfg['architecture']!r}: {error}") from error
-        self.network.load_state_dict(donor.state_dict())
+        weights = donor.state_dict()
+        if isinstance(source, str):
+            # timm loads a file without complaint about what it lacks. Such weights are random, so a second donor differs.
+            again = self.rebuild(pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+            lacking = [key for key, value in weights.items() if not torch.equal(value, again[key])]
+            if lacking:
+                raise ValueError(f"{source} lacks weights of {self.network.pretrained_cfg['architecture']!r}: "
+                                 f"{', '.join(lacking[:5])}{' ...' if len(lacking) > 5 else ''}.")  # fmt: skip
+        self.network.load_state_dict(weights)
 
 
 class SimplePyramid(nn.Module):
@@ -105,10 +114,8 @@ def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **argu
     import timm
 
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.')[0].split('_')[0]}*")[:8]
-        raise ValueError(
-            f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}."
-        )
+        close = get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        raise ValueError(f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}.")
     common = {"features_only": True, "in_chans": num_channels, **arguments}
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     candidates = [{"img_size": image_size, **extra} for extra in _SIZE_ARGUMENTS] if fixed else [{}]
