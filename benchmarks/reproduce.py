@@ -24,8 +24,8 @@ EXPERIMENTS: dict[str, dict[str, dict]] = {
     "qata": {"qata-right": {**QATA, "note_mode": "right"}, "qata-constant": {**QATA, "note_mode": "constant"}},
     "monuseg": {
         "monuseg-base": {
-            **COMMON, "preset": "base", "image_size": 224, "epochs": 40, "batch_size": 4, "learning_rate": 1e-3,
-            "warmup_steps": 12, "ema": 0.9, "augment": "strong",
+            **COMMON, "preset": "base", "image_size": 224, "epochs": 34, "batch_size": 4, "learning_rate": 1e-3,
+            "warmup_steps": 12, "augment": "strong",
         }
     },
     "synthetic": {

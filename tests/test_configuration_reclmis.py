@@ -47,8 +47,10 @@ def test_release_names_every_divergence():
     release, default = RecLMISConfig.release(), RecLMISConfig()
     assert release.text_padding == "attend" and default.text_padding == "ignore"
     assert release.reconstruction_causal and not default.reconstruction_causal
-    assert release.reconstruction_target == "released" and default.reconstruction_target == "features"
-    assert release.reconstruction_weighting == "uniform" and default.reconstruction_weighting == "interest"
+    assert release.reconstruction_target == "released" and default.reconstruction_target == "normalised"
+    assert release.reconstruction_weighting == "uniform"
+    assert not release.reconstruction_stop_gradient and default.reconstruction_stop_gradient
+    assert RecLMISConfig.paper().reconstruction_weighting == "interest"
     assert release.contrastive_weighting == "double_softmax"
 
 

@@ -45,6 +45,7 @@ ABLATIONS = {
     "release": {"text_padding": "attend", "contrastive_weighting": "double_softmax", "reconstruction_causal": True,
                 "reconstruction_weighting": "uniform"},
     "no residual": {"interaction_block": "plain"},
+    "normalised target": {"reconstruction_target": "normalised"},
     "gradient into the target": {"reconstruction_stop_gradient": False},
     "equal notes": {"contrastive_equal_notes": "positive"},
     "dice alone": {"cross_entropy_weight": 0.0},

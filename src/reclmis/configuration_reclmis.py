@@ -77,8 +77,11 @@ class RecLMISConfig(PreTrainedConfig):
     reconstruction_attention: Literal["cross", "self"] = "cross"  # Table 5
     reconstruction_conditioning: Literal["gate", "hadamard"] = "gate"  # released weights | eq. 7 and 9
     reconstruction_causal: bool = False  # True in released weights
-    reconstruction_target: Literal["features", "released"] = "features"  # V and E (eq. 8, 10) | V' and text states
-    reconstruction_weighting: Literal["interest", "uniform"] = "interest"  # eq. 8 and 10 | released code
+    # Layer-normed V and E (ours) | V and E (eq. 8, 10) | V' and text states (released code). Nothing bounds the norm of E,
+    # and at the paper's widths the unbounded target drowned the segmentation loss within ten epochs.
+    reconstruction_target: Literal["normalised", "features", "released"] = "normalised"
+    # Mean over tokens and channels (released code) | eq. 8 and 10, whose sum over channels grows with the width.
+    reconstruction_weighting: Literal["uniform", "interest"] = "uniform"
     # Ours: with a gradient into the target (released code) trained features shrink until there is nothing to rebuild.
     reconstruction_stop_gradient: bool = True
     reconstruction_layers: int = 3  # paper 4.2, Fig. 11
@@ -143,7 +146,14 @@ class RecLMISConfig(PreTrainedConfig):
     @classmethod
     def paper(cls, **changes: Any) -> "RecLMISConfig":
         """The equations as the paper prints them."""
-        return cls(**{"reconstruction_conditioning": "hadamard", **changes})
+        return cls(
+            **{
+                "reconstruction_conditioning": "hadamard",
+                "reconstruction_target": "features",
+                "reconstruction_weighting": "interest",
+                **changes,
+            }
+        )
 
     @classmethod
     def release(cls, **changes: Any) -> "RecLMISConfig":
@@ -270,6 +280,9 @@ def _size(widths: list[int], decoder: list[int], hidden: int, *, layers: int) ->
         # Ours: without norms and residuals, networks this small leave the note unused for many epochs.
         "interaction_block": "residual",
         "dropout": 0.0,
+        # Eq. 8 and 10 as printed; at these widths they are stable.
+        "reconstruction_target": "features",
+        "reconstruction_weighting": "interest",
         "text_encoder": "tokens",
         "text_config": {"hidden_size": hidden // 2, "num_hidden_layers": 2, "num_attention_heads": 4},
         "text_frozen": False,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -342,6 +343,8 @@ class RecLMISModel(PreTrainedModel):
     def _reconstruction(self, rebuilt, target, interest, mask) -> torch.Tensor:
         if self.config.reconstruction_stop_gradient:
             target = target.detach()
+        if self.config.reconstruction_target == "normalised":
+            target = F.layer_norm(target, target.shape[-1:])
         with torch.autocast(rebuilt.device.type, enabled=False):
             return reconstruction_loss(rebuilt, target, interest, self.config.reconstruction_weighting, mask)
 

@@ -71,6 +71,9 @@ def test_affine_moves_image_and_mask_together(make_sample_dict):
         assert set(np.unique(moved["mask"])) == {0, 1}
         overlap = ((moved["image"][:, :, 0] >= 128) == (moved["mask"] == 1)).mean()
         assert overlap > 0.97
+    # No class 1 may appear between 0 and 2.
+    classes = affine({**sample, "mask": sample["mask"] * 2}, degrees=7, scale=1.1, right=0, down=0)["mask"]
+    assert set(np.unique(classes)) == {0, 2}
 
 
 def test_photometric_changes_the_image_alone(make_sample_dict):

@@ -1,0 +1,97 @@
+"""The training example, for real, on a few tiny images."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reclmis import RecLMISModel, RecLMISProcessor
+from tests.conftest import REPOSITORY
+
+OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny", "--image_size", "32", "--epochs", "2",
+           "--batch_size", "4", "--tracker", "none", "--set", 'visual_config={"widths":[4,8,12]}', "hidden_size=16",
+           "decoder_widths=[8,8]", 'text_config={"hidden_size":16,"num_hidden_layers":1,"num_attention_heads":2}',
+           "reconstruction_layers=1", "dropout=0.1"]  # fmt: skip
+
+
+def run(output, *more, check=True):
+    """In a process of its own: Accelerate keeps global state."""
+    command = [sys.executable, "examples/train.py", *OPTIONS, "--output_dir", str(output), *more]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=check)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight")
+    run(folder)
+    return folder
+
+
+def test_leaves_models_that_load_and_a_record(straight):
+    for name in ("best", "last"):
+        model = RecLMISModel.from_pretrained(straight / name, prune_reconstruction=True)
+        processor = RecLMISProcessor.from_pretrained(straight / name)
+        image = torch.zeros(3, 40, 30, dtype=torch.uint8)
+        assert model(**processor(images=image, text="left lung", return_tensors="pt")).logits.isfinite().all()
+    history = json.loads((straight / "metrics.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert {"train/loss", "train/contrastive", "validation/dice_per_image", "validation/iou_pooled"} <= set(history[0])
+    record = json.loads((straight / "run.json").read_text())
+    assert record["seed"] == 0 and record["versions"]["torch"]
+    assert len(record["data"]["train"]["sha256"]) == 64 and record["data"]["train"]["images"] == 9
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(straight, tmp_path):
+    """Nine images in batches of four: the last batch is a single image. Dropout, masks and augmentation all draw."""
+    stopped = run(tmp_path, "--max_minutes", "0")
+    assert "stopping after epoch 1" in stopped.stdout
+    assert len(json.loads((tmp_path / "metrics.json").read_text())) == 1
+    run(tmp_path, "--resume")
+    ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (tmp_path, straight))
+    assert ours.keys() == theirs.keys()
+    different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    assert not different, different
+    for key in ("train/loss", "validation/dice_per_image"):
+        rows = [json.loads((folder / "metrics.json").read_text())[-1][key] for folder in (tmp_path, straight)]
+        assert rows[0] == rows[1]
+
+
+def test_a_finished_run_is_not_repeated(straight):
+    again = run(straight, "--resume", check=False)
+    assert again.returncode != 0 and "has all 2 epochs already" in again.stderr
+
+
+def test_two_processes(tmp_path):
+    """Without find_unused_parameters, an odd number of images, a frozen encoder whose notes are cached."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+               "examples/train.py", *OPTIONS, "--epochs", "1", "--output_dir", str(tmp_path)]  # fmt: skip
+    position = command.index("reconstruction_layers=1")
+    command.insert(position, "text_frozen=true")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    history = json.loads((tmp_path / "metrics.json").read_text())
+    # int(9 / 4) = 2 validation images, shared out between two processes
+    assert history[0]["validation/images"] == 2
+    assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
+
+
+def test_every_option_of_the_demo_and_the_benchmarks_exists():
+    spec = importlib.util.spec_from_file_location("train_example", REPOSITORY / "examples" / "train.py")
+    train = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(train)
+    spec = importlib.util.spec_from_file_location("reproduce", REPOSITORY / "benchmarks" / "reproduce.py")
+    reproduce = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reproduce)
+    for runs in reproduce.EXPERIMENTS.values():
+        for options in runs.values():
+            arguments = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+            parsed = train.parse_arguments(["--dataset", "x", "--output_dir", "y", *arguments])
+            assert parsed.epochs == options["epochs"]
