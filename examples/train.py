@@ -178,6 +178,8 @@ def main(argv=None) -> dict[str, float]:
         progress = read_record(checkpoint)
         begin, best, waited, history = (progress[key] for key in ("epoch", "best", "waited", "history"))
         restore(load_training_state(checkpoint), accelerator, bare, optimizer, schedule, average)
+        if begin >= args.epochs:
+            raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
         accelerator.print(f"Going on from {checkpoint} after epoch {begin}.")
     if accelerator.is_main_process:
         args.output_dir.mkdir(parents=True, exist_ok=True)
@@ -245,8 +247,6 @@ def main(argv=None) -> dict[str, float]:
             accelerator.print(f"{args.max_minutes:g} minutes are up: stopping after epoch {epoch + 1}.")
             break
     accelerator.end_training()
-    if not history:
-        raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
     return history[-1]
 
 

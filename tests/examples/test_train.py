@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -69,12 +70,13 @@ def test_a_finished_run_is_not_repeated(straight):
 
 def test_two_processes(tmp_path):
     """Without find_unused_parameters, an odd number of images, a frozen encoder whose notes are cached."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-               "examples/train.py", *OPTIONS, "--epochs", "1", "--output_dir", str(tmp_path)]  # fmt: skip
-    position = command.index("reconstruction_layers=1")
-    command.insert(position, "text_frozen=true")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = [*OPTIONS, "text_frozen=true", "--epochs", "1", "--output_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
+               "--master_port", str(port), "examples/train.py", *options]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     history = json.loads((tmp_path / "metrics.json").read_text())
