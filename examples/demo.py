@@ -18,7 +18,7 @@ from reclmis.evaluation import SegmentationMeter
 from reclmis.prediction import predict
 from reclmis.visualization import contact_sheet, overlay, save_picture
 
-SIZE, TRAINING_IMAGES, HELD_OUT = 112, 600, 60
+SIZE, TRAINING_IMAGES, HELD_OUT = 96, 1000, 60
 
 
 def train(output: Path, epochs: int, seed: int) -> None:
@@ -27,7 +27,7 @@ def train(output: Path, epochs: int, seed: int) -> None:
               "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu"]  # fmt: skip
     options = {
         "dataset": "synthetic", "num_synthetic": TRAINING_IMAGES, "preset": "tiny", "image_size": SIZE,
-        "epochs": epochs, "max_minutes": 4, "batch_size": 8, "optimizer": "adamw", "learning_rate": 2e-3,
+        "epochs": epochs, "max_minutes": 4, "batch_size": 16, "optimizer": "adamw", "learning_rate": 2e-3,
         "weight_decay": 0.01, "warmup_steps": 50, "grad_clip": 1.0, "ema": 0.98, "seed": seed, "output_dir": output,
     }  # fmt: skip
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
