@@ -10,6 +10,7 @@ at the images' own size, and writes `benchmarks/results/<name>.json`. `benchmark
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,8 @@ EXPERIMENTS: dict[str, dict[str, dict]] = {
     },
     "synthetic": {
         "synthetic": {
-            **COMMON, "preset": "tiny", "image_size": 112, "epochs": 20, "batch_size": 16, "learning_rate": 2e-3,
-            "warmup_steps": 50, "ema": 0.98, "num_synthetic": 1000, "augment": "none",
+            **COMMON, "preset": "tiny", "image_size": 96, "epochs": 9, "batch_size": 16, "learning_rate": 2e-3,
+            "warmup_steps": 50, "ema": 0.98, "num_synthetic": 1000,
         }
     },
 }  # fmt: skip
@@ -75,11 +76,23 @@ def text_only(dataset: str) -> dict:
     return {"metrics": metrics, "threshold": predictor.threshold, "exact_zones": predictor.exact}
 
 
+def portable(command: str) -> str:
+    """A command line without this machine's folders."""
+    words = []
+    for word in shlex.split(command):
+        path = Path(word)
+        if path.is_absolute() or word.startswith(".."):
+            word = f"runs/{path.name}" if path.parent.name == "runs" else f"path/to/{path.name}"
+        words.append(word)
+    return shlex.join(words)
+
+
 def summary(folder: Path) -> dict:
     """What a training run wrote down: command, versions, data, time, and its best epoch."""
     run = json.loads((folder / "run.json").read_text())
     epochs = json.loads((folder / "metrics.json").read_text())
     best = max(epochs, key=lambda row: row["validation/dice_per_image"])
+    run["command"] = portable(run["command"])
     keys = ("command", "seed", "commit", "versions", "processes", "threads", "parameters", "data")
     return {**{key: run[key] for key in keys}, "epochs": len(epochs), "seconds": epochs[-1]["seconds"],
             "best_epoch": best["epoch"], "at_training_size": {k.removeprefix("validation/"): v for k, v in best.items()

@@ -1,7 +1,10 @@
+import os
 import random
 
 import pytest
 import torch
+import torch.multiprocessing as mp
+from torch import distributed
 
 from reclmis.evaluation import SegmentationMeter
 
@@ -43,6 +46,14 @@ def test_classes_without_background():
     meter.update([mask([0, 1, 2, 2])], [mask([0, 1, 1, 2])])
     # class 1: 2 * 1 / (1 + 2); class 2: 2 * 1 / (2 + 1)
     assert meter.compute()["dice_per_image"] == pytest.approx(2 / 3)
+    meter.update([mask([0, 0, 0, 2])], [mask([1, 1, 1, 2])])
+    metrics = meter.compute()
+    assert metrics["dice_per_image_class1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert metrics["dice_per_image_class2"] == pytest.approx((2 / 3 + 1) / 2)
+    # class 1 pooled: 1 in both, 1 predicted, 5 there; class 2: 2, 3 and 2
+    assert metrics["dice_pooled_class1"] == pytest.approx(2 / 6)
+    assert metrics["iou_pooled_class2"] == pytest.approx(2 / 3)
+    assert metrics["dice_pooled"] == pytest.approx((2 / 6 + 4 / 5) / 2)
 
 
 def cases(count=23):
@@ -69,15 +80,42 @@ def test_batch_size_and_order_change_nothing(batch_size):
     assert parts.per_image() == whole.per_image()
 
 
-def test_two_processes_with_an_odd_remainder_equal_one():
-    """A sampler that shares out 23 images evenly repeats one; it must not count twice."""
+def share(rank, folder):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     ours, truth, ids = cases()
-    whole, first, second = SegmentationMeter(), SegmentationMeter(), SegmentationMeter()
-    whole.update(ours, truth, ids)
-    first.update(ours[::2], truth[::2], ids[::2])
-    second.update([*ours[1::2], ours[0]], [*truth[1::2], truth[0]], [*ids[1::2], ids[0]])
+    rows = list(range(rank, len(ids), 2))
+    # A sampler that shares out 23 images evenly repeats one; it must not count twice.
+    rows += [0] if rank == 1 else []
+    meter = SegmentationMeter()
+    for start in range(0, len(rows), 5):
+        part = rows[start : start + 5]
+        meter.update(ours[part], truth[part], [ids[row] for row in part])
+    meter.gather()
+    torch.save({"metrics": meter.compute(), "rows": meter.per_image()}, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_processes_with_an_odd_remainder_equal_one(tmp_path):
+    mp.spawn(share, (str(tmp_path),), nprocs=2)
+    whole = SegmentationMeter()
+    whole.update(*cases())
+    for rank in range(2):
+        gathered = torch.load(tmp_path / f"{rank}.pt")
+        assert gathered == {"metrics": whole.compute(), "rows": whole.per_image()}
+
+
+def test_merging_keeps_what_is_there_and_every_image_without_an_id():
+    first, second = SegmentationMeter(), SegmentationMeter()
+    for meter, prediction in ((first, [1, 1, 0]), (second, [1, 1, 1])):
+        meter.update([mask(prediction)], [mask([1, 1, 0])], ["a"])
+        meter.update([mask([1, 0, 0])] * 2, [mask([1, 1, 0])] * 2)
     first.merge(second)
-    assert first.compute() == whole.compute()
+    assert len(first) == 5 and first.per_image()[-1] == {"id": "a", "dice": 1.0, "iou": 1.0}
+    other = SegmentationMeter()
+    other.update([mask([0, 0, 0])], [mask([0, 0, 0])], ["a"])
+    with pytest.raises(ValueError, match="'a' has another mask"):
+        first.merge(other)
 
 
 def test_mistakes_are_named():
@@ -86,6 +124,13 @@ def test_mistakes_are_named():
         meter.compute()
     with pytest.raises(ValueError, match="2 predictions, but 1 masks"):
         meter.update([mask([1]), mask([1])], [mask([1])])
+    with pytest.raises(ValueError, match="1 predictions, but 1 masks and 2 ids"):
+        meter.update([mask([1])], [mask([1])], ["a", "b"])
+    with pytest.raises(ValueError, match="'a', mask: values from 0 to 255 are no classes 0 to 1"):
+        meter.update([mask([0, 1])], [mask([0, 255])], ["a"])
+    with pytest.raises(ValueError, match="'a', prediction: torch.float32 values.*argmax"):
+        meter.update([torch.tensor([[0.2, 0.9]])], [mask([0, 1])], ["a"])
+    assert len(meter) == 0
     with pytest.raises(ValueError, match=r"'a'.*\[1, 1\].*\[1, 2\]"):
         meter.update([mask([1])], [mask([1, 1])], ["a"])
     meter.update([mask([1])], [mask([1])], ["a"])
@@ -105,6 +150,21 @@ def test_agrees_with_monai():
         metric(y_pred=ours[:, None].float(), y=truth[:, None].float())
     assert meter.compute()["dice_per_image"] == pytest.approx(dice.aggregate().item(), abs=1e-6)
     assert meter.compute()["iou_per_image"] == pytest.approx(iou.aggregate().item(), abs=1e-6)
+
+
+def test_classes_agree_with_monai():
+    metrics = pytest.importorskip("monai.metrics", reason="monai is not installed")
+    generator = torch.Generator().manual_seed(0)
+    ours, truth = (torch.randint(0, 4, (7, 9, 9), generator=generator) for _ in range(2))
+    truth[truth == 3] = 0
+    truth[0], ours[0] = 0, 0
+    meter = SegmentationMeter(num_labels=4)
+    meter.update(ours, truth)
+    dice = metrics.DiceMetric(include_background=False, reduction="mean_batch", ignore_empty=False)
+    one_hot = (torch.nn.functional.one_hot(part, 4).movedim(-1, 1) for part in (ours, truth))
+    dice(*one_hot)
+    for c, value in enumerate(dice.aggregate().tolist(), start=1):
+        assert meter.compute()[f"dice_per_image_class{c}"] == pytest.approx(value, abs=1e-6)
 
 
 def test_agrees_with_segmentation_models_pytorch():

@@ -13,6 +13,7 @@ def test_shuffled_notes_are_other_samples_and_say_something_else():
     assert sorted(shuffled) == sorted(notes)
     assert all(mine != other for mine, other in zip(notes, shuffled, strict=True))
     assert shuffled == shuffled_notes(notes, seed=0)
+    assert len({tuple(shuffled_notes(notes, seed)) for seed in range(8)}) > 2
 
 
 def test_a_note_that_fills_more_than_half_stays_for_some():
@@ -34,9 +35,10 @@ def parts():
 
 def test_one_row_per_kind_of_note(parts):
     table = text_dependence(*parts)
-    assert set(table) == {"right", "empty", "shuffled", "swapped", "constant", "distractor"}
+    distractors = {"distractor", "distractor_against_right"}
+    assert set(table) == {"right", "empty", "shuffled", "swapped", "constant"} | distractors
     assert all(row["images"] == 6 for row in table.values())
-    assert table["swapped"]["notes_changed"] == 6
+    assert table["swapped"]["notes_changed"] == table["shuffled"]["notes_changed"] == 6
     assert text_dependence(*parts) == table
 
 
@@ -45,4 +47,6 @@ def test_a_model_without_interaction_does_not_depend_on_the_note(parts):
     text = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     blind = tiny_model(interaction="none", text_config=text, max_text_length=32)
     table = text_dependence(blind, processor, dataset)
-    assert table["right"]["dice_per_image"] == table["empty"]["dice_per_image"] == table["shuffled"]["dice_per_image"]
+    for name in ("empty", "shuffled", "swapped", "constant", "distractor_against_right"):
+        assert {**table[name], "notes_changed": 6} == {**table["right"], "notes_changed": 6}
+    assert table["distractor"] != table["distractor_against_right"]

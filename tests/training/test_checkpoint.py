@@ -1,14 +1,17 @@
 """A checkpoint is whole or not there at all."""
 
-import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reclmis import RecLMISModel, RecLMISProcessor
 from reclmis.training import latest_complete, load_training_state, save_checkpoint
@@ -60,6 +63,92 @@ def test_between_the_two_exchanges_of_names(parts, tmp_path):
     assert read_record(latest_complete(tmp_path)) == {"epoch": 1}
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Part:
+    """Something with `save_pretrained` that is quick to write."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def save_pretrained(self, folder):
+        Path(folder).mkdir(exist_ok=True)
+        save_file({"epoch": torch.tensor(self.epoch)}, Path(folder) / "model.safetensors")
+
+
+def save(folder, epoch):
+    save_checkpoint(folder, Part(epoch), Part(epoch), state={"epoch": epoch}, record={"epoch": epoch})
+
+
+def newest_epoch(output_dir):
+    """Of the newest checkpoint, after reading every file of it."""
+    folder = latest_complete(output_dir)
+    epochs = {read_record(folder)["epoch"], load_training_state(folder)["epoch"]}
+    assert epochs == {load_file(folder / "model.safetensors")["epoch"].item()}
+    return epochs.pop()
+
+
+def save_and_die(monkeypatch, folder, epoch, survived):
+    """Saves, and dies in the middle of the filesystem call after `survived` of them. Whether it got that far."""
+    left = [survived]
+
+    def dying(call, half_done=None):
+        def run(*args, **kwargs):
+            if left[0] == 0:
+                if half_done is not None:
+                    half_done(*args)
+                raise Killed
+            left[0] -= 1
+            return call(*args, **kwargs)
+
+        return run
+
+    def remove_half(path):
+        for file in sorted(Path(path).glob("*"))[::2]:
+            os.remove(file)
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "fsync"):
+            patch.setattr(f"reclmis.training.checkpoint.os.{name}", dying(getattr(os, name)))
+        patch.setattr("shutil.rmtree", dying(shutil.rmtree, remove_half))
+        patch.setattr(Path, "unlink", dying(Path.unlink))
+        patch.setattr(Path, "write_text", dying(Path.write_text, lambda path, text: path.write_bytes(b"{")))
+        patch.setattr(torch, "save", dying(torch.save, lambda state, path: path.write_bytes(b"PK")))
+        patch.setattr(Part, "save_pretrained", dying(Part.save_pretrained))
+        try:
+            save(folder, epoch)
+        except Killed:
+            return True
+    return False
+
+
+def test_death_at_every_step_of_two_saves_in_a_row(monkeypatch, tmp_path):
+    """Dies at each filesystem call of a save, and, from every state that this leaves, at each of the next one. The
+    newest checkpoint is always whole, and never older than it was before."""
+    first = deaths = 0
+    while True:
+        output = tmp_path / f"{first}"
+        save(output / "last", 1)
+        if not save_and_die(monkeypatch, output / "last", 2, first):
+            break
+        before, second = newest_epoch(output), 0
+        assert before in (1, 2)
+        while True:
+            again = tmp_path / f"{first}-{second}"
+            shutil.copytree(output, again)
+            died = save_and_die(monkeypatch, again / "last", 3, second)
+            assert newest_epoch(again) in ({before, 3} if died else {3})
+            save(again / "last", 4)
+            assert newest_epoch(again) == 4 and [path.name for path in again.iterdir()] == ["last"]
+            if not died:
+                break
+            second, deaths = second + 1, deaths + 1
+        first += 1
+    assert first > 10 and deaths > 100
+
+
 def test_nothing_pickled_is_executed(parts, tmp_path):
     folder = save_checkpoint(tmp_path / "last", *parts, state={})
     flag = tmp_path / "executed"
@@ -79,37 +168,39 @@ def test_only_the_training_state_is_no_safe_format(parts, tmp_path):
     assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".json", ".txt", ".jinja"}
 
 
+def save_until_killed(output_dir, kills):
+    """Run by the next test in a process of its own: forks savers and kills each at some moment of its endless saving."""
+    torch.set_num_threads(1)
+    model = tiny_model(**CONFIG)
+    processor = RecLMISProcessor.from_model_config(tiny_config(**CONFIG), notes=["a note"])
+    moments, newest = random.Random(0), 0
+    for _ in range(kills):
+        ready, written = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for epoch in range(newest + 1, 10**6):
+                state = {"epoch": epoch}
+                save_checkpoint(Path(output_dir) / "last", model, processor, state=state, record=state)
+                os.write(written, b".")
+        os.close(written)
+        os.read(ready, 1)
+        time.sleep(moments.uniform(0, 0.06))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        done = newest + 1
+        while more := os.read(ready, 1000):
+            done += len(more)
+        os.close(ready)
+        folder = latest_complete(output_dir)
+        newest = read_record(folder)["epoch"]
+        assert done <= newest <= done + 1, (done, newest)
+        assert load_training_state(folder)["epoch"] == newest
+        RecLMISModel.from_pretrained(folder)
+    print(f"{kills} kills, {newest} epochs")
+
+
 def test_a_killed_save_leaves_a_checkpoint_that_loads(tmp_path):
-    """SIGKILL at several moments of endless saving: the newest complete checkpoint always loads."""
-    script = (
-        "import sys, torch\n"
-        "from reclmis import RecLMISProcessor\n"
-        "from reclmis.training import save_checkpoint\n"
-        "from tests.parts import tiny_config, tiny_model\n"
-        "from tests.training.test_checkpoint import CONFIG\n"
-        "torch.set_num_threads(1)\n"
-        "model = tiny_model(**CONFIG)\n"
-        "processor = RecLMISProcessor.from_model_config(tiny_config(**CONFIG), notes=['a note'])\n"
-        "epoch = int(sys.argv[2])\n"
-        "while True:\n"
-        "    epoch += 1\n"
-        "    save_checkpoint(sys.argv[1] + '/last', model, processor, state={'epoch': epoch}, record={'epoch': epoch})\n"
-        "    print(epoch, flush=True)\n"
-    )
-    seen = 0
-    for delay in (0.003, 0.011, 0.019, 0.033, 0.052):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), str(seen)],
-            stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
-        )  # fmt: skip
-        assert process.stdout.readline().strip() == str(seen + 1)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        lines = process.stdout.read().split()
-        process.wait()
-        printed = int(lines[-1]) if lines else seen + 1
-        newest = latest_complete(tmp_path)
-        seen = json.loads((newest / COMPLETE).read_text())["epoch"]
-        assert seen >= printed
-        assert load_training_state(newest)["epoch"] == seen
-        assert RecLMISModel.from_pretrained(newest) is not None
+    """SIGKILL at twenty random moments: the newest complete checkpoint always loads, and no finished save is lost."""
+    code = f"from tests.training.test_checkpoint import save_until_killed; save_until_killed({str(tmp_path)!r}, 20)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("20 kills"), done.stderr[-3000:]

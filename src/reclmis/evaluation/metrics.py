@@ -1,17 +1,22 @@
 """Dice and IoU (paper eq. 12-13), always in both families that the field's tables mix."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+
+from ..distributed import is_distributed
+
+# Per class: pixels in both, in the prediction, in the mask.
+Counts = tuple[tuple[int, int, int], ...]
 
 
 class SegmentationMeter:
     """Collects integer counts per image; metrics are computed from them at the end.
 
     - `dice_per_image`, `iou_per_image`: the mean over images (eq. 12-13). With K > 1, over foreground classes as well.
-    - `dice_pooled`, `iou_pooled`: one count over the whole set (per class, then averaged). Then IoU = Dice / (2 - Dice).
+    - `dice_pooled`, `iou_pooled`: one count over the whole set, per class, then averaged. IoU = Dice / (2 - Dice) here.
 
     An empty prediction of an empty mask scores 1; an empty one of a mask, or a prediction where nothing is, scores 0.
     Counts are integers and sums are exact, so batch size, order and number of processes change nothing.
@@ -22,7 +27,8 @@ class SegmentationMeter:
 
     def __init__(self, num_labels: int = 1) -> None:
         self.classes = (1,) if num_labels == 1 else tuple(range(1, num_labels))
-        self._counts: dict[str, tuple[tuple[int, int, int], ...]] = {}
+        # By id; images without one go by a running number, which is no string.
+        self._counts: dict[str | int, Counts] = {}
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -31,41 +37,61 @@ class SegmentationMeter:
         """Adds a batch.
 
         Args:
-            prediction, target: class indices `[B, H, W]`, or sequences of `[H, W]` that may differ in size.
-            ids: one per image, by default a running number. An id that is there already is the same image again, as when
-                processes share out a set unevenly, and is not counted twice.
+            prediction, target: class indices `[B, H, W]` (integer or boolean), or sequences of `[H, W]` that may differ
+                in size.
+            ids: one per image. An id that is there already is the same image again, as when processes share out a set
+                unevenly, and is not counted twice. Without ids every image is a new one.
 
         Raises:
-            ValueError: unequal numbers or sizes, or other counts for an image that is there already.
+            ValueError: unequal numbers or sizes, values that are no class, or other counts for an image that is there
+                already.
         """
-        if len(prediction) != len(target):
-            raise ValueError(f"{len(prediction)} predictions, but {len(target)} masks.")
-        names = [str(len(self) + i) for i in range(len(prediction))] if ids is None else list(ids)
-        for name, ours, truth in zip(names, prediction, target, strict=True):
+        if len(prediction) != len(target) or (ids is not None and len(ids) != len(target)):
+            named = "" if ids is None else f" and {len(ids)} ids"
+            raise ValueError(f"{len(prediction)} predictions, but {len(target)} masks{named}.")
+        for index, (ours, truth) in enumerate(zip(prediction, target, strict=True)):
+            name = len(self) if ids is None else str(ids[index])
             ours, truth = torch.as_tensor(ours), torch.as_tensor(truth)
             if ours.shape != truth.shape:
                 raise ValueError(f"Image {name!r}: prediction {list(ours.shape)}, mask {list(truth.shape)}.")
-            self._add(name, tuple(_count(ours == c, truth == c) for c in self.classes))
+            self._check_classes(f"Image {name!r}, prediction", ours)
+            self._check_classes(f"Image {name!r}, mask", truth)
+            counts = tuple(_count(ours == c, truth == c) for c in self.classes)
+            if self._counts.setdefault(name, counts) != counts:
+                raise ValueError(f"Image {name!r} was added before with another result; ids must be unique.")
 
     def merge(self, other: "SegmentationMeter") -> None:
-        """Adds the images of another meter."""
+        """Adds the images of another meter.
+
+        Of an image that both have, this meter's result stays: the same image in another batch may differ from itself by
+        a pixel whose logit is next to zero.
+
+        Raises:
+            ValueError: an id whose masks differ in size, which is not the same image.
+        """
         for name, counts in other._counts.items():
-            self._add(name, counts)
+            if isinstance(name, int):
+                self._counts[len(self)] = counts
+                continue
+            known = self._counts.setdefault(name, counts)
+            if [truth for _, _, truth in known] != [truth for _, _, truth in counts]:
+                raise ValueError(f"Image {name!r} has another mask in the other meter; ids must be unique.")
 
     def gather(self) -> None:
-        """Brings the images of all processes together, in every one of them."""
-        from ..distributed import is_distributed
-
+        """Brings the images of all processes together, the same result in every one of them."""
         if not is_distributed():
             return
         everyone: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everyone, self._counts)
+        self._counts = {}
         for counts in everyone:
-            for name, values in counts.items():
-                self._add(name, values)
+            part = SegmentationMeter()
+            part._counts = counts
+            self.merge(part)
 
     def compute(self) -> dict[str, float]:
-        """The four metrics, and `images`, their number.
+        """The four metrics, and `images`, their number. With K > 1 also each metric of each foreground class, such as
+        `dice_per_image_class2`.
 
         Raises:
             ValueError: no image was added.
@@ -73,30 +99,41 @@ class SegmentationMeter:
         if not self._counts:
             raise ValueError("No image was added, so there is nothing to average.")
         rows = list(self._counts.values())
-        pooled = [tuple(sum(row[c][k] for row in rows) for k in range(3)) for c in range(len(self.classes))]
-        return {
-            "dice_per_image": _mean(_dice(counts) for row in rows for counts in row),
-            "iou_per_image": _mean(_iou(counts) for row in rows for counts in row),
-            "dice_pooled": _mean(map(_dice, pooled)),
-            "iou_pooled": _mean(map(_iou, pooled)),
-            "images": len(rows),
-        }
+        columns = {c: [row[index] for row in rows] for index, c in enumerate(self.classes)}
+        pooled = {c: _total(column) for c, column in columns.items()}
+        metrics: dict[str, float] = {}
+        for name, score in (("dice", _dice), ("iou", _iou)):
+            metrics[f"{name}_per_image"] = _mean(score(counts) for row in rows for counts in row)
+            metrics[f"{name}_pooled"] = _mean(map(score, pooled.values()))
+            if len(self.classes) > 1:
+                for c in self.classes:
+                    metrics[f"{name}_per_image_class{c}"] = _mean(map(score, columns[c]))
+                    metrics[f"{name}_pooled_class{c}"] = score(pooled[c])
+        return {**metrics, "images": len(rows)}
 
     def per_image(self) -> list[dict[str, Any]]:
         """One row per image, by id: its Dice and IoU, over its classes."""
         return [
-            {"id": name, "dice": _mean(map(_dice, row)), "iou": _mean(map(_iou, row))}
-            for name, row in sorted(self._counts.items())
+            {"id": str(name), "dice": _mean(map(_dice, row)), "iou": _mean(map(_iou, row))}
+            for name, row in sorted(self._counts.items(), key=lambda item: (isinstance(item[0], str), item[0]))
         ]
 
-    def _add(self, name: str, counts: tuple[tuple[int, int, int], ...]) -> None:
-        if self._counts.setdefault(name, counts) != counts:
-            raise ValueError(f"Image {name!r} was added before with another result; ids must be unique.")
+    def _check_classes(self, what: str, values: torch.Tensor) -> None:
+        """A 0/255 mask or a probability would otherwise count as no foreground at all."""
+        if values.is_floating_point():
+            raise ValueError(f"{what}: {values.dtype} values are no class indices; threshold or argmax them first.")
+        least, most = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+        if least < 0 or most > self.classes[-1]:
+            raise ValueError(f"{what}: values from {least} to {most} are no classes 0 to {self.classes[-1]}.")
 
 
 def _count(ours: torch.Tensor, truth: torch.Tensor) -> tuple[int, int, int]:
-    """Pixels in both, in the prediction, in the mask."""
     return int((ours & truth).sum()), int(ours.sum()), int(truth.sum())
+
+
+def _total(column: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    both, ours, truth = (sum(part) for part in zip(*column, strict=True))
+    return both, ours, truth
 
 
 def _dice(counts: tuple[int, int, int]) -> float:
@@ -110,6 +147,6 @@ def _iou(counts: tuple[int, int, int]) -> float:
     return both / union if union else 1.0
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     values = list(values)
     return math.fsum(values) / len(values)

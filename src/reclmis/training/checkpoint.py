@@ -18,7 +18,8 @@ def save_checkpoint(
     """Writes model, processor and training state as one folder that `from_pretrained` can load.
 
     Everything goes into a folder beside it first and is flushed to disk; the marker that makes it count comes last, and
-    then the names are exchanged. A process that dies at any moment leaves the old checkpoint or the new one.
+    then the names are exchanged. A process that dies at any moment leaves the old checkpoint or the new one, and
+    [`latest_complete`] finds it.
 
     Args:
         folder: the checkpoint. One that is there is replaced.
@@ -28,37 +29,35 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh, old = _fresh(folder), _old(folder)
+    _finish_exchange(folder)
+    _remove(fresh)
     model.save_pretrained(fresh)
     processor.save_pretrained(fresh)
     if state is not None:
         torch.save(state, fresh / STATE)
-    for path in fresh.iterdir():
+    for path in fresh.rglob("*"):
         _flush(path)
-    marker = fresh / COMPLETE
+    marker = fresh / f"{COMPLETE}.new"
     marker.write_text(json.dumps(record or {}, indent=2, sort_keys=True) + "\n")
     _flush(marker)
+    os.replace(marker, fresh / COMPLETE)
     _flush(fresh)
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
     os.replace(fresh, folder)
     _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
     return folder
 
 
 def latest_complete(output_dir: str | Path, name: str = "last") -> Path | None:
     """The newest whole checkpoint of this name, `None` when there is none.
 
-    A process killed between the two exchanges of names leaves it under its temporary name, so those count as well.
+    A process killed around the exchange of names leaves the newest under its temporary name.
     """
-    output_dir = Path(output_dir)
-    for candidate in (output_dir / name, output_dir / f".{name}.new", output_dir / f".{name}.old"):
-        if (candidate / COMPLETE).is_file():
-            return candidate
-    return None
+    folder = Path(output_dir) / name
+    return next((path for path in (_fresh(folder), folder, _old(folder)) if (path / COMPLETE).is_file()), None)
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -83,6 +82,34 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _fresh(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _finish_exchange(folder: Path) -> None:
+    """Does what a killed save left undone: the newest checkpoint gets its name, and nothing else is in the way."""
+    fresh, old = _fresh(folder), _old(folder)
+    if (fresh / COMPLETE).is_file():
+        if folder.exists():
+            _remove(old)
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+    elif not folder.exists() and (old / COMPLETE).is_file():
+        os.replace(old, folder)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """The marker goes first: what is half removed must not count as whole."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _flush(path: Path) -> None:
