@@ -81,7 +81,9 @@ def portable(command: str) -> str:
     words = []
     for word in shlex.split(command):
         path = Path(word)
-        if path.is_absolute() or word.startswith(".."):
+        if (ROOT / "examples" / path.name).is_file():
+            word = f"examples/{path.name}"
+        elif path.is_absolute() or word.startswith(".."):
             word = f"runs/{path.name}" if path.parent.name == "runs" else f"path/to/{path.name}"
         words.append(word)
     return shlex.join(words)
