@@ -188,7 +188,7 @@ def test_from_a_configuration():
     config = RecLMISConfig.tiny(image_size=64, num_labels=3)
     processor = RecLMISProcessor.from_model_config(config, notes=NOTES)
     assert processor.image_processor.size == {"height": 64, "width": 64}
-    assert processor.image_processor.pad_size_divisor == 16
+    assert processor.image_processor.pad_size_divisor == 8  # the stride of the tiny preset
     assert processor.image_processor.num_labels == 3
     assert not processor.image_processor.do_normalize
     assert processor.max_length == config.max_text_length
