@@ -37,7 +37,7 @@ def train(output: Path, epochs: int, seed: int) -> None:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rows", type=int, default=6, help="images on the contact sheet")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
