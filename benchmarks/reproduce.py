@@ -25,8 +25,8 @@ EXPERIMENTS: dict[str, dict[str, dict]] = {
     "qata": {"qata-right": {**QATA, "note_mode": "right"}, "qata-constant": {**QATA, "note_mode": "constant"}},
     "monuseg": {
         "monuseg-base": {
-            **COMMON, "preset": "base", "image_size": 224, "epochs": 34, "batch_size": 4, "learning_rate": 1e-3,
-            "warmup_steps": 12, "augment": "strong",
+            **COMMON, "preset": "base", "image_size": 224, "epochs": 40, "batch_size": 4, "learning_rate": 1e-3,
+            "warmup_steps": 12, "augment": "strong", "normalize_per_image": True,
         }
     },
     "synthetic": {
@@ -45,7 +45,8 @@ def launch(dataset: str, name: str, options: dict, threads: int) -> Path:
     if record.is_file() and len(json.loads(record.read_text())) >= options["epochs"]:
         print(f"{name}: complete already.")
         return folder
-    arguments = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    arguments = [part for key, value in options.items()
+                 for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])]  # fmt: skip
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1",
                "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "--num_cpu_threads_per_process",
                str(threads), "examples/train.py", "--dataset", dataset, *arguments, "--output_dir",

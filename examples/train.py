@@ -39,6 +39,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     data.add_argument("--augment", choices=("none", "paper", "strong"), default="paper")
     data.add_argument("--note_mode", choices=("right", "constant"), default="right",
                       help="'constant' replaces every note by one sentence, as a control")  # fmt: skip
+    data.add_argument("--normalize_per_image", action="store_true",
+                      help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
     data.add_argument("--workers", type=int, default=0)
     model = parser.add_argument_group("model")
     model.add_argument("--preset", choices=("tiny", "small", "base"), default="small")
@@ -99,6 +101,9 @@ def build_model(args, notes):
         config.text_config["vocab_size"] = len(processor.tokenizer)
     model = RecLMISModel.from_parts(config)
     processor.image_processor.pad_size_divisor = model.backbone_stride
+    if args.normalize_per_image:
+        processor.image_processor.normalize_per_image = True
+        processor.image_processor.do_normalize = False
     return model, processor
 
 

@@ -85,6 +85,23 @@ def test_channel_order_and_normalisation():
     torch.testing.assert_close(normalised, expected)
 
 
+def test_each_image_is_normalised_by_its_own_statistics():
+    processor = unresized(normalize_per_image=True, pad_size_divisor=16)
+    bright, dark = ramp(16, 24), (ramp(20, 16) // 4).astype(np.uint8)
+    pixels = processor([bright, dark], return_tensors="pt").pixel_values
+    for values, (height, width) in zip(pixels, (bright.shape[:2], dark.shape[:2]), strict=True):
+        content = values[:, :height, :width]
+        torch.testing.assert_close(content.mean(dim=(1, 2)), torch.zeros(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(content.std(dim=(1, 2), correction=0), torch.ones(3), atol=1e-5, rtol=0)
+        assert values[:, height:].eq(0).all() and values[:, :, width:].eq(0).all()
+    # The same picture at half the contrast and another exposure is the same picture.
+    doubled = np.stack([np.arange(0, 128, 2, dtype=np.uint8).reshape(8, 8)] * 3, axis=-1)
+    pair = unresized(normalize_per_image=True)([doubled, doubled // 2 + 40], return_tensors="pt").pixel_values
+    torch.testing.assert_close(pair[0], pair[1], atol=1e-5, rtol=0)
+    flat = unresized(normalize_per_image=True)(np.full((8, 8, 3), 90, np.uint8), return_tensors="pt").pixel_values
+    assert flat.abs().max() < 1e-3
+
+
 def test_one_channel():
     grey, pictures = grey_pictures()
     values = unresized(num_channels=1)(pictures["RGB"], return_tensors="pt").pixel_values
@@ -264,6 +281,7 @@ def test_as_many_targets_as_predictions():
         ({"channel_order": "gbr"}, "channel_order"),
         ({"pad_size_divisor": 0}, "pad_size_divisor"),
         ({"num_channels": 4}, "num_channels"),
+        ({"normalize_per_image": True, "do_normalize": True}, "two ways to normalise"),
         ({"num_channels": 1, "do_normalize": True}, "image_mean.*3 values for 1 channel"),
         ({"size": {"shortest_edge": 224}}, "'height' and 'width'"),
         ({"do_center_crop": True, "crop_size": 100}, "do_center_crop"),

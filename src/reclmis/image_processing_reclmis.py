@@ -23,6 +23,9 @@ class RecLMISImageProcessorKwargs(ImagesKwargs, total=False):
         With `do_pad`, height and width are padded on the right and at the bottom to multiples of this.
     antialias (`bool`):
         Whether shrinking averages over the pixels it skips; released checkpoints do not.
+    normalize_per_image (`bool`):
+        Whether each channel of an image is shifted and scaled to mean 0 and standard deviation 1 over that image, which
+        takes differences of stain and exposure away. In place of `do_normalize`.
     num_channels (`int`):
         3 for colour, 1 for grey images.
     num_labels (`int`):
@@ -32,6 +35,7 @@ class RecLMISImageProcessorKwargs(ImagesKwargs, total=False):
     channel_order: Literal["rgb", "bgr"]
     pad_size_divisor: int
     antialias: bool
+    normalize_per_image: bool
     num_channels: int
     num_labels: int | None
 
@@ -42,7 +46,8 @@ class RecLMISImageProcessor(TorchvisionBackend):
     Images become 8-bit RGB (see [`reclmis.images.to_rgb8`]) and are resized to `size`, or left at their size
     (`do_resize=False`). Either way they are padded with black on the right and at the bottom to multiples of
     `pad_size_divisor`, and images of different sizes to the largest. Values are divided by 255, and normalised with
-    `image_mean` and `image_std`, in `channel_order`, where a pretrained backbone asks for it; padding is 0 after that.
+    `image_mean` and `image_std`, in `channel_order`, where a pretrained backbone asks for it, or with each image's own
+    (`normalize_per_image`); padding is 0 after that.
     Masks follow their image by nearest neighbour; their padding is background (class 0), as there is nothing to find.
 
     Raises:
@@ -64,6 +69,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
     pad_size_divisor = 16
     channel_order = "rgb"
     antialias = True
+    normalize_per_image = False
     num_channels = 3
     num_labels = None
     model_input_names = ["pixel_values"]  # noqa: RUF012
@@ -71,7 +77,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         names = ("size", "channel_order", "pad_size_divisor", "num_channels", "image_mean", "image_std",
-                 "do_normalize", "do_center_crop")  # fmt: skip
+                 "do_normalize", "normalize_per_image", "do_center_crop")  # fmt: skip
         _check_options(**{name: getattr(self, name, None) for name in names})
 
     def preprocess(self, images: Any, segmentation_maps: Any = None, **kwargs: Any) -> BatchFeature:
@@ -125,7 +131,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
 
     def _one_image(
         self, image: torch.Tensor, *, do_resize, size, resample, antialias, channel_order, do_rescale, rescale_factor,
-        do_normalize, image_mean, image_std, **kwargs: Any,
+        do_normalize, image_mean, image_std, normalize_per_image=False, **kwargs: Any,
     ) -> torch.Tensor:  # fmt: skip
         if do_resize:
             image = self.resize(image, size=size, resample=resample, antialias=antialias)
@@ -136,6 +142,10 @@ class RecLMISImageProcessor(TorchvisionBackend):
             image = image * rescale_factor
         if do_normalize:
             image = tvF.normalize(image, list(image_mean), list(image_std))
+        if normalize_per_image:
+            deviation, mean = torch.std_mean(image, dim=(1, 2), keepdim=True, correction=0)
+            # A flat image becomes 0, not noise: one grey level is the least deviation that counts.
+            image = (image - mean) / deviation.clamp(min=rescale_factor if do_rescale else 1.0)
         return image
 
     def _preprocess_labels(
@@ -225,7 +235,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
 
 def _check_options(
     *, size=None, channel_order="rgb", pad_size_divisor=1, num_channels=3, image_mean=None, image_std=None,
-    do_normalize=False, do_center_crop=None, **others: Any,
+    do_normalize=False, normalize_per_image=False, do_center_crop=None, **others: Any,
 ) -> None:  # fmt: skip
     if size is None or not (size.get("height") and size.get("width")):
         raise ValueError(f"`size` must give 'height' and 'width', got {size}.")
@@ -237,6 +247,8 @@ def _check_options(
         raise ValueError(f"`num_channels` must be 3 (colour) or 1 (grey), got {num_channels!r}.")
     if do_center_crop:
         raise ValueError("`do_center_crop` would cut off what the mask must cover; resize or pad instead.")
+    if normalize_per_image and do_normalize:
+        raise ValueError("`normalize_per_image` and `do_normalize` are two ways to normalise: choose one.")
     for name, values in (("image_mean", image_mean), ("image_std", image_std)):
         if do_normalize and len(values) != num_channels:
             raise ValueError(f"`{name}` has {len(values)} values for {num_channels} channel(s): {list(values)}.")

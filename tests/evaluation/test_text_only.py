@@ -8,7 +8,7 @@ LEFT, RIGHT = "Unilateral infection, one infected area, upper left lung.", "Unil
 
 def half(left: bool) -> np.ndarray:
     mask = np.zeros((4, 6), dtype=np.uint8)
-    mask[:, :3 if left else 6] = 1
+    mask[:, : 3 if left else 6] = 1
     if not left:
         mask[:, :3] = 0
     return mask

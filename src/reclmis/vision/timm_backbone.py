@@ -115,7 +115,9 @@ def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **argu
 
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-        raise ValueError(f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}.")
+        raise ValueError(
+            f"timm {timm.__version__} has no model {name!r}. Close to it: {', '.join(close) or 'nothing'}."
+        )
     common = {"features_only": True, "in_chans": num_channels, **arguments}
     fixed = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
     candidates = [{"img_size": image_size, **extra} for extra in _SIZE_ARGUMENTS] if fixed else [{}]
