@@ -38,6 +38,12 @@ EXPERIMENTS: dict[str, dict[str, dict]] = {
 }  # fmt: skip
 
 
+def flags_of(options: dict) -> list[str]:
+    """A run's options as `examples/train.py` takes them."""
+    return [part for key, value in options.items()
+            for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])]  # fmt: skip
+
+
 def launch(dataset: str, name: str, options: dict, threads: int) -> Path:
     """Trains one run unless it is complete, and returns its folder."""
     folder = ROOT / "runs" / name
@@ -45,11 +51,9 @@ def launch(dataset: str, name: str, options: dict, threads: int) -> Path:
     if record.is_file() and len(json.loads(record.read_text())) >= options["epochs"]:
         print(f"{name}: complete already.")
         return folder
-    arguments = [part for key, value in options.items()
-                 for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])]  # fmt: skip
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1",
                "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu", "--num_cpu_threads_per_process",
-               str(threads), "examples/train.py", "--dataset", dataset, *arguments, "--output_dir",
+               str(threads), "examples/train.py", "--dataset", dataset, *flags_of(options), "--output_dir",
                str(folder.relative_to(ROOT)), "--resume"]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT)
     return folder

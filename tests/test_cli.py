@@ -221,3 +221,27 @@ def test_a_tokenizer_of_another_model_is_refused(folder, images, tmp_path, capsy
     build_note_tokenizer([f"{a}{b} lung" for a in "abcdefghijklmnop" for b in "qrstuvwxyz"] * 2).save_pretrained(mixed)
     arguments = ("predict", images, "--note", NOTE, "--model", mixed, "--output", tmp_path / "out")
     assert "its text encoder knows 400" in refused(*arguments, capsys=capsys)
+
+
+def test_cache_notes_writes_a_model_that_answers_them_alike(folder, images, tmp_path, capsys):
+    notes = tmp_path / "notes.txt"
+    notes.write_text(f"{NOTE}\n\nlower right lung\n{NOTE}\n")
+    small = tmp_path / "small"
+    code, out, _ = reclmis("cache-notes", folder, notes, small, capsys=capsys)
+    assert code == 0 and "2 notes kept" in out
+    for model, output in ((folder, "before"), (small, "after")):
+        code, *_ = reclmis("predict", images, "--note", NOTE, "--model", model, "--output", tmp_path / output,
+                           "--batch-size", 1, capsys=capsys)  # fmt: skip
+        assert code == 0
+    for mask in (tmp_path / "before").glob("*_mask.png"):
+        assert mask.read_bytes() == (tmp_path / "after" / mask.name).read_bytes()
+    code, _, error = reclmis("predict", images, "--note", "another note", "--model", small, capsys=capsys)
+    assert code == 2 and "Traceback" not in error and error.count("not among the 2") == 3
+
+
+def test_cache_notes_refuses_notes_that_are_none(folder, tmp_path, capsys):
+    assert "cannot be read" in refused("cache-notes", folder, tmp_path / "absent.txt", tmp_path / "o", capsys=capsys)
+    (tmp_path / "blank.txt").write_text(" \n\n")
+    assert "holds no note" in refused("cache-notes", folder, tmp_path / "blank.txt", tmp_path / "o", capsys=capsys)
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in refused("cache-notes", folder, tmp_path / "bytes.txt", tmp_path / "o", capsys=capsys)

@@ -9,6 +9,7 @@ from .commands import CommandError
 COMMANDS = {
     "predict": "segment images as their notes say",
     "convert": "turn a released checkpoint into one of ours",
+    "cache-notes": "replace a model's text encoder by the encoded notes that it will be asked",
     "info": "say what a model is made of",
 }
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         # Modules import what they work with only when they run, so that --help needs little.
-        module = import_module(f".commands.{name}", __package__)
+        module = import_module(f".commands.{name.replace('-', '_')}", __package__)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)

@@ -130,7 +130,8 @@ class RecLMISConfig(PreTrainedConfig):
     @classmethod
     def tiny(cls, **changes: Any) -> "RecLMISConfig":
         """About a twentieth of `base` per training image; for tests, demos and continuous integration."""
-        return cls(**{**_size([8, 16, 32, 64], [32, 16, 8], 64), **changes})
+        cheap = {"reconstruction_layers": 1, "reconstruction_heads": 2}
+        return cls(**{**_size([8, 16, 32, 64], [32, 16, 8], 64), **cheap, **changes})
 
     @classmethod
     def small(cls, **changes: Any) -> "RecLMISConfig":

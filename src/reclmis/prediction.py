@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from .images import read_image, to_rgb8
+from .text import NoteTable
 
 
 @dataclass
@@ -56,7 +57,8 @@ def predict(
 
     Raises:
         UnreadableImageError: an image that cannot be read.
-        ValueError: an empty note, pixel values without meaning, or a batch size or threshold out of range.
+        ValueError: an empty note, or one that a model with a table of notes does not have; pixel values without
+            meaning; a batch size or threshold out of range.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
@@ -71,7 +73,8 @@ def _predictions(model, processor, numbered, batch_size, threshold, on_error) ->
         for index, (image, note) in batch:
             source = str(image) if isinstance(image, str | Path) else str(index)
             try:
-                ready.append((index, source, _checked(note, source), _opened(image, source)))
+                _check_note(note, source, model, processor)
+                ready.append((index, source, note, _opened(image, source)))
             except ValueError as error:
                 if on_error is None:
                     raise
@@ -80,10 +83,15 @@ def _predictions(model, processor, numbered, batch_size, threshold, on_error) ->
             yield from _predict_batch(model, processor, ready, threshold)
 
 
-def _checked(note: Any, source: str) -> str:
+def _check_note(note: Any, source: str, model: Any, processor: Any) -> None:
     if not isinstance(note, str) or not note.strip():
         raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
-    return note
+    table = model.text_encoder
+    if isinstance(table, NoteTable) and not table.knows(**processor.tokenize([note], "pt").to(model.device)).all():
+        raise ValueError(
+            f"The note for {source} ({note!r}) is not among the {len(table.note_ids)} that this model keeps in place of "
+            "its text encoder. Ask one of those, or use the model with its encoder."
+        )
 
 
 def _opened(image: Any, source: str) -> Image.Image:

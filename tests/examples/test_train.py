@@ -63,6 +63,33 @@ def test_resumed_equals_uninterrupted_bit_for_bit(straight, tmp_path):
         assert rows[0] == rows[1]
 
 
+def test_workers_change_nothing_not_even_across_a_resumed_run(straight, tmp_path):
+    run(tmp_path, "--workers", "2", "--max_minutes", "0")
+    run(tmp_path, "--workers", "2", "--resume")
+    ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (tmp_path, straight))
+    assert not [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+
+
+def test_stops_early_when_nothing_improves(tmp_path):
+    stopped = run(tmp_path, "--epochs", "9", "--learning_rate", "0", "--patience", "2")
+    assert "No better validation Dice for 2 epochs" in stopped.stdout
+    # Batch norm's running statistics move at any learning rate, so the best epoch need not be the first.
+    history = json.loads((tmp_path / "metrics.json").read_text())
+    scores = [row["validation/dice_per_image"] for row in history]
+    assert len(scores) < 9 and max(scores[-2:]) <= max(scores[:-2])
+
+
+def test_mixed_precision_computes_in_it_and_keeps_weights_and_losses_wide(tmp_path):
+    run(tmp_path, "--epochs", "1", "--limit_train", "4", "--mixed_precision", "bf16")
+    weights = load_file(tmp_path / "last" / "model.safetensors")
+    assert {value.dtype for value in weights.values()} <= {torch.float32, torch.int64}
+    (row,) = json.loads((tmp_path / "metrics.json").read_text())
+    run(tmp_path / "float32", "--epochs", "1", "--limit_train", "4")
+    (wide,) = json.loads((tmp_path / "float32" / "metrics.json").read_text())
+    assert row["train/dice"] == pytest.approx(wide["train/dice"], rel=0.02)
+    assert row["train/loss"] != wide["train/loss"]
+
+
 def test_a_finished_run_is_not_repeated(straight):
     again = run(straight, "--resume", check=False)
     assert again.returncode != 0 and "has all 2 epochs already" in again.stderr
@@ -94,6 +121,6 @@ def test_every_option_of_the_demo_and_the_benchmarks_exists():
     spec.loader.exec_module(reproduce)
     for runs in reproduce.EXPERIMENTS.values():
         for options in runs.values():
-            arguments = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
-            parsed = train.parse_arguments(["--dataset", "x", "--output_dir", "y", *arguments])
+            flags = reproduce.flags_of(options)
+            parsed = train.parse_arguments(["--dataset", "x", "--output_dir", "y", *flags])
             assert parsed.epochs == options["epochs"]
