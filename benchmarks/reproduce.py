@@ -10,7 +10,6 @@ at the images' own size, and writes `benchmarks/results/<name>.json`. `benchmark
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -81,25 +80,14 @@ def text_only(dataset: str) -> dict:
     return {"metrics": metrics, "threshold": predictor.threshold, "exact_zones": predictor.exact}
 
 
-def portable(command: str) -> str:
-    """A command line without this machine's folders."""
-    words = []
-    for word in shlex.split(command):
-        path = Path(word)
-        if (ROOT / "examples" / path.name).is_file():
-            word = f"examples/{path.name}"
-        elif path.is_absolute() or word.startswith(".."):
-            word = f"runs/{path.name}" if path.parent.name == "runs" else f"path/to/{path.name}"
-        words.append(word)
-    return shlex.join(words)
-
-
 def summary(folder: Path) -> dict:
     """What a training run wrote down: command, versions, data, time, and its best epoch."""
+    from reclmis.training.record import portable_command
+
     run = json.loads((folder / "run.json").read_text())
     epochs = json.loads((folder / "metrics.json").read_text())
     best = max(epochs, key=lambda row: row["validation/dice_per_image"])
-    run["command"] = portable(run["command"])
+    run["command"] = portable_command(run["command"])
     keys = ("command", "seed", "commit", "versions", "processes", "threads", "parameters", "data")
     return {**{key: run[key] for key in keys}, "epochs": len(epochs), "seconds": epochs[-1]["seconds"],
             "best_epoch": best["epoch"], "at_training_size": {k.removeprefix("validation/"): v for k, v in best.items()

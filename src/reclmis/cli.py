@@ -9,6 +9,7 @@ from .commands import CommandError
 COMMANDS = {
     "predict": "segment images as their notes say",
     "convert": "turn a released checkpoint into one of ours",
+    "push": "publish a model on the Hub, with a card",
     "cache-notes": "replace a model's text encoder by the encoded notes that it will be asked",
     "info": "say what a model is made of",
 }

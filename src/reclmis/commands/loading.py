@@ -28,21 +28,21 @@ def load_model(name: str, *, prune: bool, device: str = "cpu") -> tuple[Any, Any
     source = str(folder) if looks_local else name
     options = {"prune_reconstruction": True} if prune else {}
     try:
-        with _without_loading_bar():
+        with without_loading_bar():
             model, processor = RecLMISModel.from_pretrained(source, **options), RecLMISProcessor.from_pretrained(source)
     except Exception as error:
         # Damaged files make every layer below raise its own kind; a command says it in one sentence all the same.
         where = "" if looks_local else " If this machine is offline, give a folder that holds the model."
-        raise CommandError(f"the model {name!r} cannot be loaded: {_one_line(error)}{where}") from error
+        raise CommandError(f"the model {name!r} cannot be loaded: {one_line(error)}{where}") from error
     _check_vocabulary(name, model, processor)
     try:
         return model.to(device), processor
     except (RuntimeError, AssertionError) as error:
-        raise CommandError(f"the device {device!r} cannot be used: {_one_line(error)}") from error
+        raise CommandError(f"the device {device!r} cannot be used: {one_line(error)}") from error
 
 
 @contextmanager
-def _without_loading_bar() -> Iterator[None]:
+def without_loading_bar() -> Iterator[None]:
     """transformers draws a bar for every model that it loads; a command shows one for its images only."""
     from transformers.utils import logging
 
@@ -63,6 +63,6 @@ def _check_vocabulary(name: str, model: Any, processor: Any) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text or type(error).__name__

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("reclmis", "torch", "torchvision", "transformers", "timm", "datasets", "accelerate", "numpy", "Pillow")
@@ -39,6 +40,19 @@ def dataset_hash(dataset: Any) -> str:
                     content = file.read()
             digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def portable_command(command: str) -> str:
+    """A command line without the folders of the machine it ran on: programs and paths keep their last parts."""
+    words = []
+    for word in shlex.split(command):
+        path = Path(word)
+        if path.suffix == ".py":
+            word = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+        elif path.is_absolute() or word.startswith(".."):
+            word = f"path/to/{path.name}"
+        words.append(word)
+    return shlex.join(words)
 
 
 def _commit() -> str | None:

@@ -1,0 +1,205 @@
+"""Checkpoint folder -> Hub repository, in one commit: the remote has all of it or nothing."""
+
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+from .model_card import build_model_card
+from .modeling_reclmis import RecLMISModel
+from .processing_reclmis import RecLMISProcessor
+from .profiling import count_cost
+
+SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".jinja")
+
+
+class PushError(RuntimeError):
+    """A push that did not happen. The message says why, in one sentence; the remote is as it was."""
+
+
+def checkpoint_files(folder: str | Path) -> list[Path]:
+    """The files of a checkpoint, in order.
+
+    Raises:
+        FileNotFoundError: no such folder, or no configuration in it.
+        ValueError: anything that is no part of a checkpoint: a subfolder, a link, or a file of a kind that could carry
+            code. It is named.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no model: config.json is missing.")
+    entries = sorted(folder.iterdir())
+    foreign = [
+        entry.name
+        for entry in entries
+        if entry.is_symlink() or not entry.is_file() or entry.suffix not in SAFE_SUFFIXES
+    ]
+    if foreign:
+        raise ValueError(
+            f"{folder} holds {', '.join(foreign)}, which is no part of a published model (only plain files "
+            f"{', '.join(SAFE_SUFFIXES)} are). Remove it, or save the model to a folder of its own."
+        )
+    return entries
+
+
+def card_of_checkpoint(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    evaluation: Mapping[str, Any] | None = None,
+    run: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    data_terms: str | None = None,
+) -> ModelCard:
+    """The card of the model in a folder, which is loaded on the way: what does not load is not published.
+
+    Raises:
+        ValueError: a damaged or incomplete checkpoint, or see [`build_model_card`].
+        OSError: files that are missing.
+    """
+    whole = RecLMISModel.from_pretrained(str(folder))
+    RecLMISProcessor.from_pretrained(str(folder))
+    training_parameters = None if whole.config.prune_reconstruction else whole.num_parameters()
+    pruned = RecLMISModel.from_pretrained(str(folder), prune_reconstruction=True)
+    return build_model_card(
+        repo_id,
+        whole.config,
+        count_cost(pruned),
+        training_parameters=training_parameters,
+        evaluation=evaluation,
+        run=run,
+        license=license,
+        data_terms=data_terms,
+    )
+
+
+def push_checkpoint(
+    folder: str | Path,
+    repo_id: str,
+    card: ModelCard,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    message: str = "Upload model",
+    token: str | None = None,
+    api: HfApi | None = None,
+) -> CommitInfo:
+    """Publishes a folder in one commit, with its card as README.md.
+
+    The commit also removes weight files of an earlier push that the folder no longer has. A repository that was created
+    for a push that then failed is removed again.
+
+    Args:
+        folder: as `save_pretrained` of model and processor wrote it.
+        repo_id: `org/name`.
+        card: see [`card_of_checkpoint`].
+        private: of a repository that is created.
+        revision: branch; created from the default one where it is missing.
+        message: of the commit.
+        token: of the Hub; `None` takes the stored one.
+        api: client of another endpoint.
+
+    Raises:
+        FileNotFoundError, ValueError: see [`checkpoint_files`].
+        PushError: no token, a wrong one, no right to write, no network, or a malformed name.
+    """
+    files = checkpoint_files(folder)
+    api = api or HfApi()
+    token = token or api.token or get_token()  # type: ignore[assignment]
+    if not token:
+        raise PushError(
+            "No token of the Hub is stored here: run `hf auth login`, set HF_TOKEN, or pass `token`, with one that may "
+            "write."
+        )
+    with _readable(repo_id, api.endpoint):
+        created = _create(api, repo_id, private, token)
+        try:
+            if revision != "main":
+                api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+            present = set(api.list_repo_files(repo_id, revision=revision, token=token))
+            operations: list[Any] = [CommitOperationAdd(path.name, path) for path in files if path.name != "README.md"]
+            operations.append(CommitOperationAdd("README.md", str(card).encode()))
+            stale = present - {operation.path_in_repo for operation in operations}
+            operations += [CommitOperationDelete(name) for name in sorted(stale) if _is_weights(name)]
+            return api.create_commit(repo_id, operations, commit_message=message, revision=revision, token=token)
+        except BaseException:
+            if created:
+                _forget(api, repo_id, token)
+            raise
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """A JSON record of an evaluation or a training.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No record at {path}.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} holds a {type(record).__name__}, not an object.")
+    return record
+
+
+def _create(api: HfApi, repo_id: str, private: bool, token: str) -> bool:
+    """Whether the repository had to be created."""
+    try:
+        api.create_repo(repo_id, private=private, token=token, exist_ok=False)
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code == 409:
+            return False
+        raise
+    return True
+
+
+def _forget(api: HfApi, repo_id: str, token: str) -> None:
+    try:
+        api.delete_repo(repo_id, token=token, missing_ok=True)
+    except (HfHubHTTPError, httpx.HTTPError, OSError):
+        # The network that broke the push may still be down; what is left is an empty repository.
+        return
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".safetensors.index.json"))
+
+
+@contextmanager
+def _readable(repo_id: str, endpoint: str):
+    """The ways in which a push fails, each in one sentence."""
+    try:
+        yield
+    except HFValidationError as error:
+        raise PushError(f"{repo_id!r} is no name of a repository; it has the form 'org/name': {error}") from error
+    except OfflineModeIsEnabled as error:
+        raise PushError("Offline mode is on (HF_HUB_OFFLINE): unset it to push.") from error
+    except HfHubHTTPError as error:
+        status = None if error.response is None else error.response.status_code
+        reasons = {
+            401: f"{endpoint} does not accept the token: log in again with `hf auth login`.",
+            403: f"The token may not write to {repo_id!r}: use one with write access, or another owner.",
+            404: f"{endpoint} knows no {repo_id!r} that this token may see.",
+        }
+        raise PushError(reasons.get(status or 0, f"{endpoint} refused the push: {_one_line(error)}")) from error
+    except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
+        raise PushError(
+            f"{endpoint} could not be reached, or broke off ({_one_line(error)}): nothing was published; try again."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+__all__ = ["PushError", "card_of_checkpoint", "checkpoint_files", "push_checkpoint", "read_record"]
