@@ -124,9 +124,9 @@ def look_up(text: str) -> Word:
         return Word(text, (Meaning("side", _ABBREVIATED_SIDE[word]),))
     if word.isascii() and word.isdigit() and len(word) <= 3:
         return Word(text, (Meaning("number", int(word)),))
-    if word in LEXICON:
+    if word in LEXICON and text not in ("LT", "RT"):
         return Word(text, LEXICON[word])
-    if word == "l":
+    if text == "l":
         # What is left of "lowerl", written apart.
         return Word(text, (), "")
     pieces = pieces_of(word) or tuple(filter(None, [correct(word)]))

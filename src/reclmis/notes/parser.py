@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from .finding import KINDS, SIDES, Finding
+from .finding import KINDS, SIDES, Finding, Zone
 from .lexicon import NUMBERS, Word, look_up
 
 _TOKEN = re.compile(r"(?i:ground[\s-]*glass)|[^\W\d_]+(?:'s)?|\d+|[.,;:!?]")
@@ -77,6 +77,18 @@ def parse_note(text: str) -> ParsedNote:
     if not _roles(affirmed) & _CLAIMS and not reading.places:
         return _without_claim(text, words, reading.corrections, negated)
     return reading.parsed(text, negated)
+
+
+def note_zones(note: str) -> frozenset[Zone]:
+    """Zones `(side, height)` that a note names, a side alone being all of its lung; empty when it names none."""
+    finding = parse_note(note).finding
+    return finding.zones if finding else frozenset()
+
+
+def note_count(note: str) -> int | None:
+    """How many infected areas the note states; `None` when it states no number, or two that differ."""
+    finding = parse_note(note).finding
+    return finding.count if finding else None
 
 
 def _roles(words: Sequence[Word]) -> set[str]:
