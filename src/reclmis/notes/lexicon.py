@@ -35,7 +35,7 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _FILLER = (
     "a an the of in on at is are was were with within there has have seen noted present shows showing involving affecting"
-    " sided side sides most part parts portion it which only"
+    " sided side sides most part parts portion it which only sign signs evidence any"
 )
 _BOTH = tuple(Meaning("side", side) for side in SIDES)
 

@@ -156,7 +156,7 @@ class _Reading:
         self._notice_missing_and(word)
         before_height = following is not None and "height" in _roles([following])
         for role, value in word.meanings or ():
-            if self._numbers and role not in ("number", "tens"):
+            if self._numbers and role not in ("number", "tens", "chest"):
                 self._place_numbers(counting=role in ("infected", "area", "kind"))
             if role in ("number", "tens"):
                 self._numbers.append((int(value), word.text))
