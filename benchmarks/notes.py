@@ -59,7 +59,9 @@ def corpus(folder: Path) -> dict:
         "unique_after_normalising": len({normalise_note(note) for note in parsed}),
         "corrections": dict(quirks.most_common()),
         "contradictions": dict(contradictions.most_common()),
-        "not_understood": sorted({word for note in notes if parsed[note].finding for word in parsed[note].not_understood}),
+        "not_understood": sorted(
+            {word for note in notes if parsed[note].finding for word in parsed[note].not_understood}
+        ),
         "findings": len(findings),
         "findings_read_back": sum(parse_note(render(finding)).finding == finding for finding in findings),
         "unique_mirrored": sum(mirror_note(note) is not None for note in parsed),
@@ -87,7 +89,9 @@ def per_side(notes: list[str], masks: list[np.ndarray], geometry: Geometry) -> t
         for side in SIDES:
             if stated and stated.heights(side) and seen.heights(side):
                 right.setdefault(stated.heights(side), []).append(stated.heights(side) == seen.heights(side))
-    return float(np.mean(sum(right.values(), []))), float(np.mean([np.mean(values) for values in right.values()]))
+    return float(np.mean([holds for values in right.values() for holds in values])), float(
+        np.mean([np.mean(values) for values in right.values()])
+    )
 
 
 def search(notes: list[str], masks: list[np.ndarray]) -> Geometry:

@@ -177,7 +177,10 @@ def test_a_note_that_is_not_understood_goes_in_as_written_and_is_named(processor
     with pytest.warns(NoteNotNormalisedWarning, match=f"{note}.*'behind' is not understood; 'heart'") as caught:
         assert processor(text=note)["input_ids"] == raw
     assert caught[0].filename == __file__
-    for text, reason in (("two one infected area", "one and two"), ("No opacity, but left infiltrate", "denies 'No op")):
+    for text, reason in (
+        ("two one infected area", "one and two"),
+        ("No opacity, but left infiltrate", "denies 'No op"),
+    ):
         with pytest.warns(NoteNotNormalisedWarning, match=reason):
             processor(text=text)
 

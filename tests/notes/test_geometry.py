@@ -63,7 +63,14 @@ def test_whose_left_is_said_by_the_caller():
     ("note", "presence", "sides", "count", "zones", "overlap"),
     [
         ("Bilateral infection, two infected areas, all left lung and lower right lung", True, True, True, True, 1.0),
-        ("Bilateral infection, three infected areas, all left lung and upper right lung", True, True, False, False, 0.6),
+        (
+            "Bilateral infection, three infected areas, all left lung and upper right lung",
+            True,
+            True,
+            False,
+            False,
+            0.6,
+        ),
         ("Unilateral infection, one infected area, all left lung", True, False, False, True, 1.0),
         ("left lung and right lung", True, True, None, None, None),
         ("Bilateral infection", True, True, None, None, None),
@@ -91,8 +98,8 @@ def test_an_empty_mask_fits_an_absence():
 
 def test_fits_are_compared_part_by_part():
     mask = drawn(ALL_LEFT, LOWER_RIGHT)
-    whole, wrong, silent = (fits(note, mask, orientation="image") for note in (
-        "two infected areas, all left lung and lower right lung", "three infected areas, upper left lung", "lungs"))  # fmt: skip
+    notes = "two infected areas, all left lung and lower right lung", "three infected areas, upper left lung", "lungs"
+    whole, wrong, silent = (fits(note, mask, orientation="image") for note in notes)
     assert whole.at_least(wrong) and not wrong.at_least(whole)
     assert whole.at_least(whole) and whole.at_least(silent) and not silent.at_least(whole)
 
@@ -138,7 +145,10 @@ def test_agreement_on_real_masks(shared):
     if not root.is_dir():
         pytest.skip(f"No {root}.")
     split = load_dataset_by_name(str(root), splits=["validation"], verify=False)["validation"]
-    rows = [fits(note, read_mask(mask), orientation="image") for note, mask in zip(split["note"], split["mask"], strict=True)]
+    rows = [
+        fits(note, read_mask(mask), orientation="image")
+        for note, mask in zip(split["note"], split["mask"], strict=True)
+    ]
     assert np.mean([row.sides for row in rows]) > 0.97
     assert np.mean([row.count for row in rows]) > 0.97
     assert np.mean([row.zone_overlap for row in rows]) > 0.7

@@ -14,7 +14,10 @@ from reclmis.notes import mirror_note, note_survives, note_zones, parse_note, re
         ("left-sided opacity, rightmost part", "right-sided opacity, leftmost part"),
         ("opacity in the RLL, LUZ and Lt base", "opacity in the LLL, RUZ and Rt base"),
         ("R lung, l lung", "L lung, l lung"),
-        ("Unilateral infection, left lung and lowerl right lung", "Unilateral infection, right lung and lowerl left lung"),
+        (
+            "Unilateral infection, left lung and lowerl right lung",
+            "Unilateral infection, right lung and lowerl left lung",
+        ),
         ("bright spot, upright patient", "bright spot, upright patient"),
         ("The nuclei are evenly distributed.", "The nuclei are evenly distributed."),
         ("", ""),

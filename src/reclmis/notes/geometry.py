@@ -155,9 +155,9 @@ def _areas(mask: np.ndarray) -> list[dict[str, tuple[float, float]]]:
         for index in np.flatnonzero(shares > _SHARE_OF_SIDE):
             inside = rows[(area_of == index) & (pixels > 0)]
             areas[index][side] = (inside[0] / height, (inside[-1] + 1) / height)
-    for index in (index for index, area in enumerate(areas) if not area):
-        inside = rows[area_of == index]
-        areas[index] = dict.fromkeys(SIDES, (inside[0] / height, (inside[-1] + 1) / height))
+    for number in (number for number, area in enumerate(areas) if not area):
+        inside = rows[area_of == number]
+        areas[number] = dict.fromkeys(SIDES, (inside[0] / height, (inside[-1] + 1) / height))
     return areas
 
 

@@ -98,7 +98,21 @@ _CORRECTABLE = (*SIDES, *ZONES, "lungs", "areas", "unilateral", "bilateral", "pu
 _NO_MISSPELLING = frozenset(
     {"eight", "bright", "fright", "wright", "light", "might", "night", "tight", "fight", "sight", "rights"}
     | {"deft", "heft", "lift", "loft", "let", "lest", "cleft", "felt", "theft", "lefty", "eft", "weft", "lent"}
-    | {"power", "tower", "lover", "loser", "mower", "slower", "flower", "lowers", "lowed", "cower", "sower", "rower", "glower"}
+    | {
+        "power",
+        "tower",
+        "lover",
+        "loser",
+        "mower",
+        "slower",
+        "flower",
+        "lowers",
+        "lowed",
+        "cower",
+        "sower",
+        "rower",
+        "glower",
+    }
     | {"supper", "upped", "udder", "riddle", "fiddle", "piddle", "meddle", "muddle", "middles", "diddle", "middled"}
     | {"longs", "lunge", "lunges", "lugs", "lunas", "rungs", "areal", "arenas", "ares", "arias", "aeas", "urea"}
     | {"injected", "infecter", "inflected", "uninfected", "reinfected", "injection", "inflection", "infecting"}
