@@ -43,13 +43,12 @@ def test_each_half_is_answered_from_notes_that_agree_on_it():
     assert predictor.exact == 0.0
 
 
-def test_leaving_one_out_is_the_mean_without_it():
-    """Two masks without a common pixel: predicted from the other alone, no threshold helps, and the first is kept. Had
-    each its own mask in the mean, a higher one would cut the other away."""
-    masks = np.zeros((2, 2, 4), dtype=np.uint8)
-    masks[0, 0], masks[1, 1, :2] = 1, 1
-    predictor = TextOnlyPredictor().fit([LEFT, LEFT], masks)
-    assert predictor.threshold == pytest.approx(0.1)
+def test_no_mask_takes_part_in_the_threshold_for_itself():
+    """Masks without a common pixel: left out of the mean, no threshold helps any, and the first is kept. Taking part, the
+    two small ones would win with a threshold that cuts the large one away."""
+    masks = np.zeros((3, 3, 8), dtype=np.uint8)
+    masks[0, 0, 0] = masks[1, 0, 7] = masks[2, 1:, :6] = 1
+    assert TextOnlyPredictor().fit([LEFT] * 3, masks).threshold == pytest.approx(0.1)
 
 
 def test_small_masks_count_as_much_as_large_ones():
