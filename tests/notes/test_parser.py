@@ -72,6 +72,8 @@ def test_zones(note):
         ("infected areas", None),
         ("9999999999 infected areas", None),
         ("² infected areas", None),
+        ("COVID-19 pneumonia, left lung", None),
+        ("SARS-CoV-2 infection", None),
     ],
 )
 def test_count(note, count):

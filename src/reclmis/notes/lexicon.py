@@ -34,8 +34,8 @@ class Word:
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _FILLER = (
-    "a an the of in on at is are was were with within there has have seen noted present shows showing involving affecting"
-    " sided side sides most part parts portion it which only sign signs evidence any"
+    "a an the of in on at is are was were with within there has have seen noted present show shows showing"
+    " involving affecting covid covid19 sided side sides most part parts portion it which only sign signs evidence any"
 )
 _BOTH = tuple(Meaning("side", side) for side in SIDES)
 
@@ -136,7 +136,7 @@ def look_up(text: str) -> Word:
     word = re.sub(r"[\s-]", "", text.lower()).removesuffix("'s")
     if text in ("L", "R"):
         return Word(text, (Meaning("side", _ABBREVIATED_SIDE[word]),))
-    if word.isascii() and word.isdigit() and len(word) <= 3:
+    if text.isascii() and text.isdigit() and len(text) <= 3:
         return Word(text, (Meaning("number", int(word)),))
     if word in LEXICON and text not in ("LT", "RT"):
         return Word(text, LEXICON[word])

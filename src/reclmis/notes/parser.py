@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 from .finding import KINDS, SIDES, Finding, Zone
 from .lexicon import NUMBERS, Word, look_up
 
-_TOKEN = re.compile(r"(?i:ground[\s-]*glass)|[^\W\d_]+(?:'s)?|\d+|[.,;:!?]")
+# A number behind a hyphen is part of a name, such as SARS-CoV-2.
+_TOKEN = re.compile(r"(?i:ground[\s-]*glass|covid[\s-]*19)|[^\W\d_]+(?:'s)?|-?\d+|[.,;:!?]")
 # What makes a sentence one about lungs. Without any of it "left" and "upper" may be places in a tissue sample.
 _OF_CHESTS = frozenset({"kind", "infected", "lung", "laterality", "chest"})
 _CLAIMS = frozenset({"kind", "infected", "laterality"})
@@ -97,7 +98,7 @@ def _roles(words: Sequence[Word]) -> set[str]:
 
 def _spoken(words: Sequence[Word]) -> tuple[str, ...]:
     """The words themselves, without the marks between them."""
-    return tuple(word.text for word in words if word.text[0].isalnum())
+    return tuple(word.text for word in words if word.text[-1].isalnum())
 
 
 def _denied(words: Sequence[Word]) -> set[int]:
