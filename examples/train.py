@@ -39,6 +39,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     data.add_argument("--augment", choices=("none", "paper", "strong"), default="paper")
     data.add_argument("--note_mode", choices=("right", "constant"), default="right",
                       help="'constant' replaces every note by one sentence, as a control")  # fmt: skip
+    data.add_argument("--normalise_notes", action="store_true",
+                      help="train on each note's canonical sentence; see reclmis.notes.normalise_note")  # fmt: skip
     data.add_argument("--normalize_per_image", action="store_true",
                       help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
     data.add_argument("--workers", type=int, default=0)
@@ -96,7 +98,7 @@ def build_model(args, notes):
     if "text_encoder" in changes:
         changes.setdefault("text_config", {})
     config = getattr(RecLMISConfig, args.preset)(**changes)
-    processor = RecLMISProcessor.from_model_config(config, notes=notes)
+    processor = RecLMISProcessor.from_model_config(config, notes=notes, normalise_notes=args.normalise_notes)
     if config.text_encoder == "tokens":
         config.text_config["vocab_size"] = len(processor.tokenizer)
     model = RecLMISModel.from_parts(config)

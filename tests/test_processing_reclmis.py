@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from reclmis import RecLMISConfig, RecLMISImageProcessor, RecLMISProcessor
-from reclmis.processing_reclmis import NoteTooLongWarning, load_clip_tokenizer
+from reclmis.processing_reclmis import NoteNotNormalisedWarning, NoteTooLongWarning, load_clip_tokenizer
 from reclmis.registry import text_encoders
 from reclmis.text.note_tokenizer import build_note_tokenizer
 from tests.parts import LENGTH, tiny_config, tiny_model
@@ -155,6 +155,45 @@ def test_short_notes_are_filled_up_as_released_weights_expect(processor):
     assert torch.equal(filled, by_hand.input_ids)
 
 
+def test_normalising_gives_notes_that_say_the_same_the_same_tokens(processor):
+    processor.max_length = 64
+    canonical = "Unilateral pulmonary infection, one infected area, upper left lung."
+    odd = "Unilateral pulmonary infection,oneinfected areas, uooer left  lung"
+    raw = processor(text=canonical, return_tensors="pt").input_ids
+    assert not torch.equal(processor(text=odd, return_tensors="pt").input_ids, raw)
+    processor.normalise_notes = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoteNotNormalisedWarning)
+        for note in (odd, canonical):
+            assert torch.equal(processor(text=note, return_tensors="pt").input_ids, raw)
+        processor(text="")
+
+
+def test_a_note_that_is_not_understood_goes_in_as_written_and_is_named(processor):
+    processor.max_length = 64
+    note = "one infected area, upper left lung, behind the heart"
+    raw = processor(text=note)["input_ids"]
+    processor.normalise_notes = True
+    with pytest.warns(NoteNotNormalisedWarning, match=f"{note}.*'behind' is not understood; 'heart'") as caught:
+        assert processor(text=note)["input_ids"] == raw
+    assert caught[0].filename == __file__
+    for text, reason in (
+        ("two one infected area", "one and two"),
+        ("No opacity, but left infiltrate", "denies 'No op"),
+    ):
+        with pytest.warns(NoteNotNormalisedWarning, match=reason):
+            processor(text=text)
+
+
+def test_a_learned_tokenizer_learns_normalised_notes():
+    config, notes = RecLMISConfig.tiny(), ["uooer left lung"] * 4
+    plain = RecLMISProcessor.from_model_config(config, notes=notes)
+    normalising = RecLMISProcessor.from_model_config(config, notes=notes, normalise_notes=True)
+    assert normalising.normalise_notes and not plain.normalise_notes
+    words = [{token.strip("Ġ") for token in part.tokenizer.get_vocab()} for part in (plain, normalising)]
+    assert "uooer" in words[0] and "uooer" not in words[1] and "unilateral" in words[1]
+
+
 # CLIP ----------------------------------------------------------------------------------------------------------------
 
 
@@ -259,17 +298,17 @@ def test_an_encoder_from_outside_brings_its_tokenizer(monkeypatch):
 
 def test_save_and_load(processor, tmp_path):
     processor = RecLMISProcessor(
-        processor.image_processor, processor.tokenizer, max_length=10, on_long_note="raise", pad_token_id=7,
-        note_min_words=3, note_filler=" x",
+        processor.image_processor, processor.tokenizer, max_length=40, on_long_note="raise", pad_token_id=7,
+        note_min_words=3, note_filler=" x", normalise_notes=True,
     )  # fmt: skip
     processor.image_processor.channel_order = "bgr"
     tiny_model().save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     assert {file.suffix for file in tmp_path.iterdir()} <= {".json", ".txt", ".jinja", ".safetensors"}
-    expected = processor(images=IMAGE, text=["left lung"], return_tensors="pt")
+    expected = processor(images=IMAGE, text=["No infection"], return_tensors="pt")
     for loader in (RecLMISProcessor, AutoProcessor):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is RecLMISProcessor and loaded.to_dict() == processor.to_dict()
-        batch = loaded(images=IMAGE, text=["left lung"], return_tensors="pt")
+        batch = loaded(images=IMAGE, text=["No infection"], return_tensors="pt")
         assert all(torch.equal(batch[name], value) for name, value in expected.items())
-        assert loaded.on_long_note == "raise"
+        assert loaded.on_long_note == "raise" and loaded.normalise_notes

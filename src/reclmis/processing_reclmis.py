@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
 
 from .configuration_reclmis import RecLMISConfig
 from .image_processing_reclmis import RecLMISImageProcessor, RecLMISImageProcessorKwargs
+from .notes import normalise_note, parse_note
 from .registry import text_encoders
 from .text.clip import PAPER_WEIGHTS
 from .vision import build_visual_backbone
@@ -21,6 +22,10 @@ _ALWAYS_TRUE_OF_NOTES = {"padding": "max_length", "truncation": True}
 
 class NoteTooLongWarning(UserWarning):
     """Notes were cut. The message says how many tokens were lost, and of which notes."""
+
+
+class NoteNotNormalisedWarning(UserWarning):
+    """A note went to the tokenizer as written, because the parser does not understand all of it."""
 
 
 class RecLMISProcessor(ProcessorMixin):
@@ -37,6 +42,9 @@ class RecLMISProcessor(ProcessorMixin):
         pad_token_id: what fills up a note; `None` is the tokenizer's own. Released weights want 0.
         note_min_words: notes of fewer words get `note_filler` once per missing word, as released weights expect (9).
         note_filler: text appended per missing word.
+        normalise_notes: the tokenizer gets the canonical sentence of each note ([`reclmis.notes.normalise_note`]), so
+            that typos and word order make no difference; one that is not wholly understood stays as written, with a
+            warning. Train and predict with the same setting; it is saved with the processor.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class RecLMISProcessor(ProcessorMixin):
         pad_token_id: int | None = None,
         note_min_words: int | None = None,
         note_filler: str = " EOF XXX",
+        normalise_notes: bool = False,
         **kwargs: Any,
     ) -> None:
         if on_long_note not in ("warn", "raise"):
@@ -60,6 +69,7 @@ class RecLMISProcessor(ProcessorMixin):
         self.pad_token_id = pad_token_id
         self.note_min_words = note_min_words
         self.note_filler = note_filler
+        self.normalise_notes = normalise_notes
 
     def __call__(
         self,
@@ -113,6 +123,8 @@ class RecLMISProcessor(ProcessorMixin):
             if not isinstance(note, str):
                 raise TypeError(f"Note {index} is {note!r}, not a string; an image without a note takes ''.")
         length = self.max_length if max_length is None else max_length
+        if self.normalise_notes:
+            notes = _normalised(notes, stacklevel)
         filled = [self._filled(note) for note in notes]
         ids = self._token_ids(filled) if filled else []
         dropped = {index: len(tokens) - length for index, tokens in enumerate(ids) if len(tokens) > length}
@@ -139,7 +151,11 @@ class RecLMISProcessor(ProcessorMixin):
 
     @classmethod
     def from_model_config(
-        cls, config: RecLMISConfig, notes: Iterable[str] | None = None, stride: int | None = None
+        cls,
+        config: RecLMISConfig,
+        notes: Iterable[str] | None = None,
+        stride: int | None = None,
+        normalise_notes: bool = False,
     ) -> "RecLMISProcessor":
         """The processor that a model of this configuration needs.
 
@@ -147,6 +163,7 @@ class RecLMISProcessor(ProcessorMixin):
             config: of the model.
             notes: training notes, from which the tokenizer of the text encoder `tokens` is learned.
             stride: the model's `backbone_stride`, to which images are padded; `None` asks the backbone.
+            normalise_notes: see the class; a tokenizer that is learned learns the canonical sentences then.
 
         Raises:
             ValueError: no notes for `tokens`, or a tokenizer with more ids than the text encoder.
@@ -159,6 +176,8 @@ class RecLMISProcessor(ProcessorMixin):
             num_labels=config.num_labels,
             **_pretrained_statistics(config),
         )
+        if normalise_notes and notes is not None:
+            notes = [normalise_note(note) for note in notes]
         tokenizer = _build_tokenizer(config, notes)
         vocab_size = config.text_config.get("vocab_size")
         if vocab_size is not None and len(tokenizer) > vocab_size:
@@ -166,7 +185,13 @@ class RecLMISProcessor(ProcessorMixin):
                 f"The tokenizer has {len(tokenizer)} ids, but `text_config['vocab_size']` is {vocab_size}; raise it."
             )
         pad = 0 if config.text_encoder == "clip" else None
-        return cls(image_processor, tokenizer, max_length=config.max_text_length, pad_token_id=pad)
+        return cls(
+            image_processor,
+            tokenizer,
+            max_length=config.max_text_length,
+            pad_token_id=pad,
+            normalise_notes=normalise_notes,
+        )
 
     def _split_options(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
         """Options of a call -> those of the image processor, and `max_length`."""
@@ -219,6 +244,17 @@ class RecLMISProcessor(ProcessorMixin):
         if self.on_long_note == "raise":
             raise ValueError(f"{message} Shorten it, or raise `max_length` and the model's `max_text_length`.")
         warnings.warn(f"{message} Those tokens were dropped.", NoteTooLongWarning, stacklevel=stacklevel)
+
+
+def _normalised(notes: list[str], stacklevel: int) -> list[str]:
+    for note in dict.fromkeys(notes):
+        parsed = parse_note(note)
+        reasons = [*parsed.contradictions, *(f"{word!r} is not understood" for word in parsed.not_understood)]
+        reasons += [f"it denies {' '.join(parsed.negated)!r} as well"] if parsed.negated else []
+        if reasons:
+            message = f"The note {note!r} stays as written: {'; '.join(reasons)}."
+            warnings.warn(message, NoteNotNormalisedWarning, stacklevel=stacklevel)
+    return [normalise_note(note) for note in notes]
 
 
 def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
@@ -319,4 +355,4 @@ def _pretrained_statistics(config: RecLMISConfig) -> dict[str, Any]:
     return {"do_normalize": True, "image_mean": mean, "image_std": std}
 
 
-__all__ = ["NoteTooLongWarning", "RecLMISProcessor", "load_clip_tokenizer"]
+__all__ = ["NoteNotNormalisedWarning", "NoteTooLongWarning", "RecLMISProcessor", "load_clip_tokenizer"]

@@ -3,8 +3,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from reclmis.data import Augmentation, flip_vertical, make_sample, mirror, rotate90
+from reclmis.data import Augmentation, flip_vertical, load_dataset_by_name, make_sample, mirror, read_mask, rotate90
 from reclmis.data.augment import affine, photometric
+from reclmis.notes import finding_from_mask, fits, note_from_mask, note_survives, paraphrases
 
 ALL = Augmentation(mirror=1, flip_vertical=1, rotate90=1, affine=1, photometric=1, blur=1)
 
@@ -179,6 +180,77 @@ def test_the_finding_is_never_pushed_out_of_the_image(make_sample_dict):
         assert far(sample, seed=0, epoch=0)["mask"].any()
 
 
+STRONG = Augmentation(mirror=0.5, flip_vertical=0.5, rotate90=0.5, affine=1, photometric=0.5, blur=0.3, degrees=25,
+                      translate=0.2, scale=0.3)  # fmt: skip
+UNPLACED = ("Pulmonary infection.", "Bilateral infection", "left lung", "two infected areas", "evenly distributed", "")
+
+
+def rendered_samples():
+    """Drawn masks with the note of each, other wordings of it, and notes without a zone."""
+    for index in range(12):
+        sample = {key: value for key, value in make_sample(index, size=64).items() if "distractor" not in key}
+        finding = finding_from_mask(sample["mask"], orientation="image")
+        seen, unplaced = note_from_mask(sample["mask"], orientation="image"), UNPLACED[index % len(UNPLACED)]
+        for note in (sample["note"], seen, *paraphrases(finding, 2, seed=index), unplaced):
+            yield {**sample, "note": note, "id": f"{index} {note}"}
+
+
+def real_samples(shared):
+    root = shared / "data" / "QaTa-COV19"
+    if not root.is_dir():
+        pytest.skip(f"No {root}.")
+    for row in load_dataset_by_name(str(root), splits=["validation"], verify=False)["validation"]:
+        mask = read_mask(row["mask"])[::2, ::2]
+        yield {
+            "image": np.repeat(mask[:, :, None] * 200, 3, axis=2),
+            "mask": mask,
+            "note": row["note"],
+            "id": row["id"],
+        }
+
+
+def check_text_safety(sample, epochs):
+    """Mirroring twice is the identity, on the raw text too, and no draw makes the note fit its mask less."""
+    before = fits(sample["note"], sample["mask"], orientation="image")
+    if note_survives(sample["note"], "mirror"):
+        mirrored = mirror(sample)
+        assert equal(mirror(mirrored), sample)
+        after = fits(mirrored["note"], mirrored["mask"], orientation="image")
+        assert after.at_least(before) and before.at_least(after)
+    moves = 0
+    for epoch in range(epochs):
+        augmented = STRONG(sample, seed=0, epoch=epoch)
+        after = fits(augmented["note"], augmented["mask"], orientation="image")
+        assert after.at_least(before), (sample["note"], augmented["note"], before, after)
+        moves += not np.array_equal(augmented["mask"], sample["mask"])
+        if before.stated and before.stated.names_heights:
+            assert augmented["mask"].shape == sample["mask"].shape
+    return moves
+
+
+def test_the_note_fits_as_well_as_before_under_every_augmentation():
+    samples = list(rendered_samples())
+    assert sum(check_text_safety(sample, epochs=6) for sample in samples) > 3 * len(samples)
+
+
+def test_real_notes_fit_as_well_as_before_under_every_augmentation(shared):
+    assert sum(check_text_safety(sample, epochs=2) for sample in real_samples(shared)) > 300
+
+
+def test_an_affine_change_that_falsifies_the_note_is_left_out(make_sample_dict):
+    """A patch at the midline: without the note it moves, with one it stays on its side."""
+    mask = np.zeros((40, 40), np.uint8)
+    mask[24:30, 14:19] = 1
+    sample = {**make_sample_dict("one infected area, lower left lung", size=40), "mask": mask}
+    policy = Augmentation(affine=1, translate=0.3, degrees=0, scale=0)
+    columns = {note: {policy({**sample, "note": note}, seed=0, epoch=epoch)["mask"].any(0).nonzero()[0][0]
+                      for epoch in range(30)} for note in (sample["note"], "")}  # fmt: skip
+    assert max(columns[""]) > 20 >= max(columns[sample["note"]]) > 14
+    patient = replace(policy, orientation="patient")
+    right = {**sample, "note": "one infected area, lower right lung"}
+    assert max(patient(right, seed=0, epoch=epoch)["mask"].any(0).nonzero()[0][0] for epoch in range(30)) <= 20
+
+
 def test_presets():
     assert Augmentation.none() == Augmentation()
     assert Augmentation.paper().photometric and not Augmentation.paper().rotate90 and not Augmentation.paper().affine
@@ -186,7 +258,10 @@ def test_presets():
     assert Augmentation.none()(sample, seed=0, epoch=0) is sample
 
 
-@pytest.mark.parametrize("change", [{"mirror": 1.5}, {"blur": -0.1}, {"hue": 0.7}, {"blur_sigma": (0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "change",
+    [{"mirror": 1.5}, {"blur": -0.1}, {"hue": 0.7}, {"blur_sigma": (0.0, 1.0)}, {"orientation": "viewer"}],
+)
 def test_impossible_policies_are_refused(change):
     assert {field.name for field in fields(Augmentation)} >= change.keys()
     with pytest.raises(ValueError, match=next(iter(change))):

@@ -30,6 +30,27 @@ def test_unseen_zones_take_the_nearest_and_are_counted():
     assert predictor.exact == 0.5
 
 
+def test_each_half_is_answered_from_notes_that_agree_on_it():
+    """An unseen combination of two seen sides: upper left as beside a lower right, all right as beside a middle left."""
+    notes = ["upper left lung and lower right lung", "middle left lung and all right lung"]
+    masks = np.zeros((2, 4, 7), dtype=np.uint8)
+    masks[0, 0, :3] = masks[0, 3, 4:] = 1
+    masks[1, 1, :3] = masks[1, :, 4:] = 1
+    predictor = TextOnlyPredictor().fit(notes * 3, np.concatenate([masks] * 3))
+    expected = np.zeros((4, 7), dtype=bool)
+    expected[0, :3] = expected[:, 4:] = True
+    assert (predictor.predict("upper left lung and all right lung") == expected).all()
+    assert predictor.exact == 0.0
+
+
+def test_no_mask_takes_part_in_the_threshold_for_itself():
+    """Masks without a common pixel: left out of the mean, no threshold helps any, and the first is kept. Taking part, the
+    two small ones would win with a threshold that cuts the large one away."""
+    masks = np.zeros((3, 3, 8), dtype=np.uint8)
+    masks[0, 0, 0] = masks[1, 0, 7] = masks[2, 1:, :6] = 1
+    assert TextOnlyPredictor().fit([LEFT] * 3, masks).threshold == pytest.approx(0.1)
+
+
 def test_small_masks_count_as_much_as_large_ones():
     """Two small masks agree, two large ones share no pixel: the plain mean would say the same of all."""
     masks = np.zeros((4, 1, 20), dtype=np.uint8)
@@ -73,4 +94,4 @@ def test_floor_on_real_notes(shared):
     predictor = TextOnlyPredictor().fit(list(splits["train"]["note"]), masks["train"])
     validation = splits["validation"]
     metrics = predictor.score(list(validation["note"]), masks["validation"], list(validation["id"]))
-    assert metrics["dice_per_image"] > 0.42 and predictor.exact > 0.95
+    assert metrics["dice_per_image"] > 0.44 and predictor.exact > 0.95

@@ -8,20 +8,20 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, cos, pi, sin
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 
-from .notes import mirror_note, note_survives
+from ..notes import Orientation, fits, mirror_note, note_survives, parse_note
 
 Sample = dict[str, Any]
 
 # A sample may hold another question about the same image; what is done to the image holds for it as well.
-_MASKS = ("mask", "distractor_mask")
-_NOTES = ("note", "distractor_note")
+_QUESTIONS = (("mask", "note"), ("distractor_mask", "distractor_note"))
+_MASKS, _NOTES = zip(*_QUESTIONS, strict=True)
 
 # Luma and chroma of NTSC (FCC 1953), luma as in Rec. 601.
 _RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
@@ -68,7 +68,8 @@ def rotate90(sample: Sample, turns: int) -> Sample:
 
 
 def affine(sample: Sample, *, degrees: float, scale: float, right: float, down: float) -> Sample:
-    """A rotation, scaling and translation about the centre. Under slight ones zones stay what they are. Bilinear for
+    """A rotation, scaling and translation about the centre, which the note may not survive: hold it against the mask with
+    [`reclmis.notes.fits`], as [`Augmentation`] does. Bilinear for
     the image, nearest neighbour for the mask; uncovered pixels are black and background.
 
     Args:
@@ -118,14 +119,16 @@ class Augmentation:
     """Which changes are drawn, and how strong.
 
     `augment(sample, seed=, epoch=)` is a function of (seed, epoch, sample id) alone: neither the number of workers nor
-    an interrupted run changes a draw. A geometric change that a note would not survive is left out for that sample, and
-    so is an affine one that pushes the whole finding out of the image.
+    an interrupted run changes a draw. The note fits the mask as well afterwards as it did before: a mirror or turn that
+    it would not survive is left out for that sample, and so is an affine change after which its sides, count or zones
+    fit worse, or which pushes the whole finding out of the image.
 
     Attributes:
         mirror, flip_vertical, rotate90, affine, photometric, blur: probability per sample of each change.
         degrees, scale, translate: largest rotation, change of size (share) and translation (share of the side).
         brightness, contrast, saturation, hue: largest change of the factor, or of the hue in turns.
         blur_sigma: range of the blur's standard deviation, in pixels.
+        orientation: whose left the notes mean; see [`reclmis.notes.fits`].
     """
 
     mirror: float = 0.0
@@ -142,6 +145,7 @@ class Augmentation:
     saturation: float = 0.2
     hue: float = 0.05
     blur_sigma: tuple[float, float] = (0.1, 1.5)
+    orientation: Orientation = "image"
 
     def __post_init__(self) -> None:
         for name in ("mirror", "flip_vertical", "rotate90", "affine", "photometric", "blur"):
@@ -151,6 +155,8 @@ class Augmentation:
                             "degrees": 180}.items():  # fmt: skip
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"`{name}` is the largest change, got {getattr(self, name)}. Choose 0 to {limit}.")
+        if self.orientation not in get_args(Orientation):
+            raise ValueError(f"`orientation` is {self.orientation!r}; choose one of {get_args(Orientation)}.")
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError(f"`blur_sigma` must be (least, largest) above 0, got {self.blur_sigma}.")
 
@@ -196,8 +202,18 @@ class Augmentation:
             right=self.translate * right,
             down=self.translate * down,
         )
-        lost = any(sample[key].any() and not moved[key].any() for key in _MASKS if key in sample)
-        return sample if lost else moved
+        harmed = any(self._harmed(sample[mask], moved[mask], sample.get(note, ""))
+                     for mask, note in _QUESTIONS if mask in sample)  # fmt: skip
+        return sample if harmed else moved
+
+    def _harmed(self, before: np.ndarray, after: np.ndarray, note: str) -> bool:
+        """Whether a mask is lost, or fits its note less than before."""
+        if before.any() and not after.any():
+            return True
+        if parse_note(note).finding is None:
+            return False
+        old, new = (fits(note, mask, orientation=self.orientation) for mask in (before, after))
+        return not new.at_least(old)
 
     def _recoloured(self, sample: Sample, changes: np.ndarray, sigma: float) -> Sample:
         brightness, contrast, saturation, hue = changes.tolist()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..data.masks import read_mask
-from ..data.notes import mirror_note
+from ..notes import mirror_note
 from .metrics import SegmentationMeter
 from .predictions import evaluate, predicted_masks
 
