@@ -200,8 +200,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, {"branches": branches, "tags": [], "converts": []})
 
     def tree(self, name, revision, folder, body) -> None:
-        if found := self._repository(name, revision):
-            self._send(200, self._entries(found, (folder or "").strip("/")))
+        if not (found := self._repository(name, revision)):
+            return
+        folder = (folder or "").strip("/")
+        entries = self._entries(found, folder)
+        if folder and not entries:
+            self._send(404, {"error": "no such folder"}, {"X-Error-Code": "EntryNotFound"})
+        else:
+            self._send(200, entries)
 
     def paths(self, name, revision, body) -> None:
         if found := self._repository(name, revision):

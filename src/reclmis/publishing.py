@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -14,6 +13,11 @@ from .model_card import build_model_card
 from .modeling_reclmis import RecLMISModel
 from .processing_reclmis import RecLMISProcessor
 from .profiling import count_cost
+
+try:
+    import httpx2 as httpx  # what huggingface_hub 2 speaks with
+except ImportError:  # pragma: no cover
+    import httpx  # type: ignore[no-redef]
 
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".jinja")
 
