@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcesso
 from .configuration_reclmis import RecLMISConfig
 from .image_processing_reclmis import RecLMISImageProcessor
 from .modeling_reclmis import RecLMISModel, RecLMISOutput
+from .pipeline import LanguageGuidedSegmentationPipeline
 from .processing_reclmis import RecLMISProcessor
 from .registry import register_data_source, register_text_encoder, register_visual_backbone
 
@@ -28,6 +29,7 @@ AutoImageProcessor.register(
 AutoProcessor.register(RecLMISConfig, RecLMISProcessor, exist_ok=True)
 
 __all__ = [
+    "LanguageGuidedSegmentationPipeline",
     "RecLMISConfig",
     "RecLMISImageProcessor",
     "RecLMISModel",
