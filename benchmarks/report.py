@@ -57,7 +57,29 @@ def synthetic(result: dict) -> str:
     return "\n".join([*lines, footer("Synthetic", run, int(run["evaluation"]["right"]["images"]))])
 
 
-TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic}
+def pruning(result: dict) -> str:
+    lines = [f"| {result['preset']}, one image and note | parameters | GMAC | read from the file | memory | seconds |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, level in result["levels"].items():
+        macs = (level["macs_images"] + level["macs_notes"]) / 1e9
+        lines.append(f"| {name} | {level['parameters'] / 1e6:.1f} M | {macs:.2f} | {level['bytes_read'] / 1e6:.0f} MB | "
+                     f"{level['peak_memory_growth_bytes'] / 1e6:.0f} MB | {level['seconds']:.3f} |")  # fmt: skip
+    equal = "equal to the bit" if result["logits_bit_equal"] else "NOT equal"
+    lines.append(f"\n`benchmarks/pruning.py --preset {result['preset']} --notes {result['notes']}`, {result['threads']} "
+                 f"thread(s), medians of {result['repeats']} answers in turns. Logits of all three: {equal}.")  # fmt: skip
+    return "\n".join(lines)
+
+
+def training_cost(result: dict) -> str:
+    lines = [f"| preset | seconds per training image ({result['image_size']} pixels) | `base` costs |", "|---|---|---|"]
+    for name, seconds in result["seconds_per_image"].items():
+        lines.append(f"| `{name}` | {seconds:.3f} | {result['base_over_preset'][name]:.1f} times as much |")
+    lines.append(f"\n`benchmarks/training_cost.py --batch_size {result['batch_size']}`, {result['threads']} thread(s), "
+                 f"medians of {result['repeats']} steps in turns.")  # fmt: skip
+    return "\n".join(lines)
+
+
+TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic, "pruning": pruning, "training_cost": training_cost}
 
 
 def render(readme: str) -> str:

@@ -540,3 +540,57 @@ class TestCompile:
 def test_from_parts_refuses_weights_that_a_part_cannot_load():
     with pytest.raises(ValueError, match="UNetEncoder has no pretrained weights"):
         RecLMISModel.from_parts(tiny_config(visual_config={"widths": [4, 8], "pretrained": True}))
+
+
+# Gradient checkpointing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"text_encoder": "hf:bert", "text_config": {"model_type": "bert", "vocab_size": 64, "hidden_size": 32,
+         "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}},
+        {"visual_backbone": "timm:resnet18", "visual_config": {}},
+    ],
+    ids=["unet", "bert", "timm"],
+)  # fmt: skip
+def test_checkpointed_gradients_and_statistics_are_the_same(changes):
+    inputs = make_inputs(3, labels=True)
+    results = []
+    for checkpointed in (False, True):
+        model = tiny_model(dropout=0.1, **changes).train()
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+            assert model.is_gradient_checkpointing
+        torch.manual_seed(1)
+        loss = model(**inputs, generator=torch.Generator().manual_seed(2)).loss
+        loss.backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        ours = {k: v for k, v in model.named_buffers() if not k.startswith("visual_backbone.network")}
+        results.append((loss.detach(), gradients, ours))
+    (loss, gradients, buffers), (again, recomputed, kept) = results
+    torch.testing.assert_close(again, loss)
+    assert gradients.keys() == recomputed.keys()
+    for name in gradients:
+        torch.testing.assert_close(recomputed[name], gradients[name], atol=1e-6, rtol=1e-5)
+    assert all(torch.equal(kept[name], buffers[name]) for name in buffers)
+
+
+def test_checkpointing_keeps_fewer_activations():
+    kept = []
+    for checkpointed in (False, True):
+        model = tiny_model().train()
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+        saved = 0
+
+        def count(tensor):
+            nonlocal saved
+            saved += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            model(**make_inputs(2, labels=True))
+        kept.append(saved)
+    assert kept[1] < 0.7 * kept[0]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .recompute import recomputable
 from .vision.unet import ConvBNReLU
 
 
@@ -40,6 +41,8 @@ class UpBlock(nn.Module):
     Without a skip (between the finest feature and the image) it upsamples by `factor` and convolves.
     """
 
+    gradient_checkpointing = False
+
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
@@ -48,6 +51,7 @@ class UpBlock(nn.Module):
             ConvBNReLU(in_channels + skip_channels, out_channels), ConvBNReLU(out_channels, out_channels)
         )
 
+    @recomputable
     def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
         if self.attention is None:

@@ -89,7 +89,7 @@ class RecLMISModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("image", "text")
     accepts_loss_kwargs = False
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["UpBlock", "ConditionedInteraction", "MemoryLayer", "TargetLayer"]  # noqa: RUF012
 

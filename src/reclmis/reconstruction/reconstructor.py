@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..attention import MultiHeadAttention
 
@@ -90,7 +91,7 @@ class FeedForward(nn.Module):
         return F.dropout(self.contract(hidden), self.dropout, self.training)
 
 
-class MemoryLayer(nn.Module):
+class MemoryLayer(GradientCheckpointingLayer):
     """Conditioned self-attention, then feed-forward."""
 
     def __init__(self, width: int, heads: int, intermediate_size: int, dropout: float) -> None:
@@ -109,7 +110,7 @@ class MemoryLayer(nn.Module):
         return self.feed_forward_norm(tokens + self.feed_forward(tokens))
 
 
-class TargetLayer(nn.Module):
+class TargetLayer(GradientCheckpointingLayer):
     """Self-attention, cross-attention to the memory with conditioned weights, then feed-forward."""
 
     def __init__(self, width: int, heads: int, intermediate_size: int, dropout: float) -> None:

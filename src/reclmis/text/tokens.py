@@ -6,6 +6,7 @@ learned from the training notes, see `note_tokenizer.py`.
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..attention import MultiHeadAttention
 from ..registry import register_text_encoder
@@ -61,7 +62,7 @@ class TokenTransformer(nn.Module):
         self.vocab_size = value.num_embeddings
 
 
-class TokenLayer(nn.Module):
+class TokenLayer(GradientCheckpointingLayer):
     """Pre-norm self-attention and feed-forward, each with a residual."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

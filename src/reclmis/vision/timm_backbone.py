@@ -28,6 +28,7 @@ class TimmBackbone(nn.Module):
         super().__init__()
         self.rebuild = rebuild
         self.network = network = rebuild()
+        self._checkpointing = False
         self._channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         channels, strides = list(network.feature_info.channels()), list(network.feature_info.reduction())
         plain = len(strides) > 1 and len(set(strides)) == 1
@@ -39,6 +40,17 @@ class TimmBackbone(nn.Module):
         for module in network.modules():
             # timm initialises its own networks; see RecLMISModel._init_weights.
             module._keeps_own_init = True
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the network recomputes its activations in the backward pass, in timm's own way. Its batch norms then
+        count each batch twice in their running statistics; gradients are the same."""
+        return self._checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enable: bool) -> None:
+        self._checkpointing = enable
+        self.network.set_grad_checkpointing(enable)
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         features = self.network(pixel_values)

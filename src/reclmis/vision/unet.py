@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from ..recompute import recomputable
 from ..registry import register_visual_backbone
 
 
@@ -16,6 +17,19 @@ class ConvBNReLU(nn.Sequential):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
         self.norm = nn.BatchNorm2d(out_channels)
         self.act = nn.ReLU(inplace=True)
+
+
+class DownBlock(nn.Sequential):
+    """Max-pool by 2, and two convolutions."""
+
+    gradient_checkpointing = False
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(nn.MaxPool2d(2), ConvBNReLU(in_channels, out_channels), ConvBNReLU(out_channels, out_channels))
+
+    @recomputable
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        return super().forward(feature)
 
 
 class UNetEncoder(nn.Module):
@@ -33,10 +47,7 @@ class UNetEncoder(nn.Module):
         self.channels = list(widths)
         self.strides = [2**level for level in range(len(widths))]
         self.stem = ConvBNReLU(num_channels, widths[0])
-        self.down_blocks = nn.ModuleList(
-            nn.Sequential(nn.MaxPool2d(2), ConvBNReLU(narrow, wide), ConvBNReLU(wide, wide))
-            for narrow, wide in pairwise(widths)
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(narrow, wide) for narrow, wide in pairwise(widths))
 
     def forward(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         features = [self.stem(pixel_values)]
