@@ -39,6 +39,8 @@ class RecLMISConfig(PreTrainedConfig):
     """
 
     model_type = "reclmis"
+    # What evaluation loops of transformers need not gather.
+    keys_to_ignore_at_inference = ["patch_interest", "word_interest", "loss_terms"]  # noqa: RUF012
 
     # Parts ---------------------------------------------------------------------------------------------------------
     visual_backbone: str = "unet"  # paper 3.1: U-Net
@@ -125,6 +127,19 @@ class RecLMISConfig(PreTrainedConfig):
         if self.id2label is None or len(self.id2label) != count:
             self.id2label = _labels(count)
             self.label2id = {name: index for index, name in self.id2label.items()}
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "RecLMISConfig":
+        """This one: `text_config` is a plain dictionary, not a configuration of transformers."""
+        return self
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Number of token ids of the text encoder, `None` where its own default holds."""
+        return (self.text_config or {}).get("vocab_size")
+
+    @vocab_size.setter
+    def vocab_size(self, count: int) -> None:
+        self.text_config = {**(self.text_config or {}), "vocab_size": count}
 
     # Sizes -----------------------------------------------------------------------------------------------------------
     @classmethod

@@ -51,6 +51,8 @@ class RecLMISOutput(ModelOutput):
         logits: mask logits `[B, K, H, W]`, at the size of `pixel_values`.
         patch_interest: W_poi, eq. 2, `[B, N]`, sums to 1; `None` when pruned, or when no loss trains it.
         word_interest: W_woi, eq. 3, `[B, L]`, sums to 1 over real words; `None` likewise.
+        hidden_states: the visual backbone's feature maps `[B, C_i, H / stride_i, W / stride_i]`, fine to coarse; with
+            `output_hidden_states=True`.
         visual_features: V `[B, C, h, w]`; with `output_features=True`.
         text_features: E `[B, L, C]`; with `output_features=True`.
         interacted_patches: V' `[B, N, C]`; with `output_features=True`.
@@ -64,6 +66,7 @@ class RecLMISOutput(ModelOutput):
     logits: torch.Tensor | None = None
     patch_interest: torch.Tensor | None = None
     word_interest: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
     visual_features: torch.Tensor | None = None
     text_features: torch.Tensor | None = None
     interacted_patches: torch.Tensor | None = None
@@ -147,6 +150,7 @@ class RecLMISModel(PreTrainedModel):
         text_hidden_states: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         output_features: bool = False,
         return_dict: bool | None = None,
     ) -> RecLMISOutput | tuple:
@@ -159,8 +163,10 @@ class RecLMISModel(PreTrainedModel):
             attention_mask: `[B, L]`, 1 for real tokens and 0 for padding; `None` means that every token is real.
             labels: `[B, H, W]` class indices; with them the loss is computed.
             text_hidden_states: `[B, L, W]` from [`encode_text`], in place of running the text encoder again.
-            generator: source of the reconstruction masks, on the model's device.
+            generator: source of the reconstruction masks, on the model's device. Without one, training draws from the global
+                state, and evaluation from a fixed seed, so that its losses repeat.
             output_attentions: also return the interaction's attention maps.
+            output_hidden_states: also return the visual backbone's feature maps.
             output_features: also return V, E, V' and E'.
             return_dict: `False` returns a tuple.
 
@@ -170,6 +176,10 @@ class RecLMISModel(PreTrainedModel):
         """
         self._check_inputs(pixel_values, input_ids, attention_mask, labels, text_hidden_states)
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if labels is not None and generator is None and not self.training and not torch.compiler.is_compiling():
+            generator = torch.Generator(pixel_values.device).manual_seed(0)
         word_mask = attention_mask.bool() if attention_mask is not None else None
         # Released weights attend to padding as if it were words.
         attended = word_mask if self.config.text_padding == "ignore" else None
@@ -198,6 +208,7 @@ class RecLMISModel(PreTrainedModel):
             logits=logits,
             patch_interest=patch_interest,
             word_interest=word_interest,
+            hidden_states=tuple(features) if output_hidden_states else None,
             visual_features=visual if output_features else None,
             text_features=words if output_features else None,
             interacted_patches=patches if output_features else None,

@@ -16,8 +16,8 @@ from .vision import build_visual_backbone
 
 CLIP_VOCABULARY_SIZE = 49408
 
-# What callers used to transformers may say about notes, because it is what happens anyway.
-_ALWAYS_TRUE_OF_NOTES = {"padding": "max_length", "truncation": True}
+# What callers used to transformers may say about truncation, because it is what happens anyway.
+_PADDINGS: dict[Any, bool] = {"max_length": False, "longest": True, True: True}
 
 
 class NoteTooLongWarning(UserWarning):
@@ -76,7 +76,6 @@ class RecLMISProcessor(ProcessorMixin):
         images: Any = None,
         text: str | list[str] | None = None,
         segmentation_maps: Any = None,
-        return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Prepares a batch.
@@ -85,9 +84,9 @@ class RecLMISProcessor(ProcessorMixin):
             images: one or a list of PIL images, arrays, tensors or paths; see [`RecLMISImageProcessor`].
             text: one note or a list of notes, as many as images. An empty note is allowed: it names nothing.
             segmentation_maps: one or a list of `[H, W]` class indices, of their images' sizes.
-            return_tensors: `"pt"` for tensors.
-            kwargs: options of the image processor for this call, flat or as `images_kwargs`, and `max_length`, flat or
-                in `text_kwargs`.
+            kwargs: `return_tensors="pt"` for tensors; options of the image processor for this call, flat or as
+                `images_kwargs`; `max_length` and `padding`, flat or in `text_kwargs`. Padding goes to `"max_length"`, or to
+                the `"longest"` note of the batch.
 
         Returns:
             `pixel_values` `[B, C, H, W]` float32, `input_ids` and `attention_mask` `[B, max_length]` int64, `labels`
@@ -101,7 +100,7 @@ class RecLMISProcessor(ProcessorMixin):
             raise ValueError("Pass images, notes (`text`), or both.")
         if images is None and segmentation_maps is not None:
             raise ValueError("Masks (`segmentation_maps`) need their images.")
-        image_options, max_length = self._split_options(kwargs)
+        return_tensors, image_options, max_length, trim = self._split_options(kwargs)
         data: dict[str, Any] = {}
         if images is not None:
             prepared = self.image_processor(
@@ -112,7 +111,13 @@ class RecLMISProcessor(ProcessorMixin):
             notes = [text] if isinstance(text, str) else list(text)
             if images is not None and len(notes) != len(data["pixel_values"]):
                 raise ValueError(f"{len(data['pixel_values'])} images, but {len(notes)} notes.")
-            data.update(self.tokenize(notes, return_tensors=return_tensors, max_length=max_length, stacklevel=4))
+            tokens = self.tokenize(notes, return_tensors=return_tensors, max_length=max_length, stacklevel=4)
+            if trim:
+                longest = max((int(sum(mask)) for mask in tokens["attention_mask"]), default=0)
+                cut = {name: [row[:longest] for row in rows] for name, rows in tokens.items()}
+                stacked = {name: torch.stack(rows) for name, rows in cut.items()} if return_tensors == "pt" else cut
+                tokens = BatchFeature(data=stacked)
+            data.update(tokens)
         return BatchFeature(data=data)
 
     def tokenize(
@@ -193,23 +198,32 @@ class RecLMISProcessor(ProcessorMixin):
             normalise_notes=normalise_notes,
         )
 
-    def _split_options(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """Options of a call -> those of the image processor, and `max_length`."""
+    def _split_options(self, kwargs: dict[str, Any]) -> tuple[str | None, dict[str, Any], int | None, bool]:
+        """Options of a call -> `return_tensors`, those of the image processor, `max_length`, and whether notes are padded to
+        the longest of them only."""
         kwargs = dict(kwargs)
         of_images = dict(kwargs.pop("images_kwargs", None) or {})
         of_notes = dict(kwargs.pop("text_kwargs", None) or {})
+        kwargs |= kwargs.pop("common_kwargs", None) or {}
+        twice = kwargs.keys() & (of_images.keys() | of_notes.keys())
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} given twice, flat and in `images_kwargs` or `text_kwargs`.")
+        return_tensors = kwargs.pop("return_tensors", None)
         known = RecLMISImageProcessorKwargs.__annotations__.keys() | self.image_processor.valid_kwargs.__annotations__
         for name, value in kwargs.items():
             (of_images if name in known else of_notes)[name] = value
-        max_length = of_notes.pop("max_length", None)
-        for name, value in of_notes.items():
-            if name not in _ALWAYS_TRUE_OF_NOTES:
-                raise TypeError(
-                    f"Unknown option {name!r}. Notes know `max_length`; images know {', '.join(sorted(known))}."
-                )
-            if value != _ALWAYS_TRUE_OF_NOTES[name]:
-                raise ValueError(f"Notes are always cut and padded to `max_length`: `{name}` cannot be {value!r}.")
-        return of_images, max_length
+        max_length, padding = of_notes.pop("max_length", None), of_notes.pop("padding", "max_length")
+        if padding not in _PADDINGS:
+            raise ValueError(f"Notes of a batch have one length: `padding` cannot be {padding!r}, but 'max_length' or "
+                             "'longest'.")  # fmt: skip
+        if of_notes.pop("truncation", True) is not True:
+            raise ValueError("Notes are always cut to `max_length`: `truncation` cannot be switched off.")
+        if of_notes:
+            raise TypeError(
+                f"Unknown option {next(iter(of_notes))!r}. Notes know `max_length` and `padding`; images know "
+                f"{', '.join(sorted(known))}."
+            )
+        return return_tensors, of_images, max_length, _PADDINGS[padding]
 
     def _token_ids(self, notes: list[str], **options: Any) -> list[list[int]]:
         # `verbose` silences the tokenizer's own remark on long notes; ours names what is lost.

@@ -130,12 +130,18 @@ class Collator:
     `pixel_values` float32 `[B, 3, H, W]`, `input_ids` and `attention_mask` int64 `[B, L]`, `labels` int64 `[B, H, W]`
     from the processor; lists `notes`, `ids` and `original_sizes` ((height, width) of the files).
 
+    Args:
+        processor: a [`RecLMISProcessor`].
+        only_tensors: leave the lists out, for loops that hand the whole batch to the model, such as transformers' `Trainer`
+            (with `remove_unused_columns=False`, as samples become the model's inputs here and not before).
+
     Raises (when called):
         ValueError: a mask that does not have its image's size; both sizes and the id are named.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, *, only_tensors: bool = False) -> None:
         self.processor = processor
+        self.only_tensors = only_tensors
 
     def __call__(self, samples: list[Sample]) -> dict[str, Any]:
         images = [np.asarray(to_rgb8(sample["image"])) for sample in samples]
@@ -144,6 +150,8 @@ class Collator:
             _check_sizes(sample["id"], image.shape[:2], mask.shape)
         notes = [sample["note"] for sample in samples]
         batch = self.processor(images=images, text=notes, segmentation_maps=masks, return_tensors="pt")
+        if self.only_tensors:
+            return dict(batch)
         sizes = [sample.get("original_size", mask.shape) for sample, mask in zip(samples, masks, strict=True)]
         return {
             **batch,

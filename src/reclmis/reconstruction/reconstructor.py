@@ -67,15 +67,18 @@ class ConditionedReconstructor(nn.Module):
         Returns:
             `[B, T, C]`.
         """
-        conditioned = {"condition": condition, "conditioning": self.conditioning}
+        # Tensors with a gradient go by position: checkpointing that re-enters the graph sees no others.
         memory = source
         for layer in self.memory_layers:
-            memory = layer(memory, source_mask=source_mask, causal=self.causal, **conditioned)
+            memory = layer(
+                memory, condition, source_mask=source_mask, conditioning=self.conditioning, causal=self.causal
+            )
         target = masked
         for layer in self.target_layers:
             target = layer(
-                target, memory, target_mask=masked_mask, memory_mask=source_mask, causal=self.causal, **conditioned
-            )
+                target, memory, condition, target_mask=masked_mask, memory_mask=source_mask,
+                conditioning=self.conditioning, causal=self.causal,
+            )  # fmt: skip
         return target
 
 
@@ -102,7 +105,7 @@ class MemoryLayer(GradientCheckpointingLayer):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens, *, source_mask, condition, conditioning, causal) -> torch.Tensor:
+    def forward(self, tokens, condition, *, source_mask, conditioning, causal) -> torch.Tensor:
         attended, _ = self.self_attention(
             tokens, tokens, source_mask=source_mask, condition=condition, conditioning=conditioning, causal=causal
         )
@@ -123,7 +126,7 @@ class TargetLayer(GradientCheckpointingLayer):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens, memory, *, target_mask, memory_mask, condition, conditioning, causal) -> torch.Tensor:
+    def forward(self, tokens, memory, condition, *, target_mask, memory_mask, conditioning, causal) -> torch.Tensor:
         attended, _ = self.self_attention(tokens, tokens, source_mask=target_mask, causal=causal)
         tokens = self.self_attention_norm(tokens + self.dropout(attended))
         attended, _ = self.cross_attention(
