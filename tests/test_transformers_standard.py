@@ -1,6 +1,6 @@
 """transformers' own common tests, run on ours. `make standard` fetches them; without them this file is skipped.
 
-They come with the source distribution of transformers, which leaves a few of their helpers out: those are stood in for below,
+They come with the source distribution of transformers, which leaves a few of their helpers out: stand-ins are below,
 and what they test (export, generation) is tested elsewhere or is not what this model does.
 """
 
@@ -131,9 +131,7 @@ class RecLMISImageProcessorTest(image_processing.ImageProcessingTestMixin, unitt
     @unittest.skip("Images of four channels are RGBA here, whatever their layout, and become RGB.")
     def test_call_numpy_4_channels(self) -> None: ...
 
-    @unittest.skip(
-        "The network's class for which it asks is one of transformers' own; see test_image_processing_reclmis.py."
-    )
+    @unittest.skip("It asks for a network of transformers; see test_image_processing_reclmis.py.")
     def test_post_process_test_mixin_inheritance(self) -> None: ...
 
 
