@@ -36,7 +36,8 @@ def timm_weights(source: Path, target: Path) -> Path:
     if shapes[0] != shapes[1]:
         raise SystemExit(f"{source} does not hold the layers of tf_efficientnet_lite0 in their order.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_file(dict(zip(ours, theirs.values(), strict=True)), target)
+    tensors = (value.contiguous() for value in theirs.values())
+    save_file(dict(zip(ours, tensors, strict=True)), target)
     return target
 
 
