@@ -58,11 +58,14 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     train.add_argument("--gradient_accumulation", type=int, default=1)
     train.add_argument("--optimizer", choices=("adam", "adamw"), default="adam")
     train.add_argument("--learning_rate", type=float, default=3e-4)
+    train.add_argument("--backbone_learning_rate", type=float, help="of the visual backbone, where it differs")
+    train.add_argument("--text_learning_rate", type=float, help="of the text encoder, where it differs")
     train.add_argument("--weight_decay", type=float, default=0.0)
     train.add_argument("--schedule", choices=("cosine", "restarts", "constant"), default="cosine")
     train.add_argument("--final_ratio", type=float, default=0.0, help="last learning rate, as a share of the first")
     train.add_argument("--warmup_steps", type=int, default=0)
     train.add_argument("--grad_clip", type=float, default=0.0, help="largest gradient norm; 0 leaves gradients alone")
+    train.add_argument("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
     train.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights, which are then the model")
     train.add_argument("--patience", type=int, help="stop after so many epochs without a better validation Dice")
     train.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), default="no")
@@ -161,7 +164,12 @@ def main(argv=None) -> dict[str, float]:
         )
         for split in datasets
     }
-    optimizer = build_optimizer(model, args.learning_rate, name=args.optimizer, weight_decay=args.weight_decay)
+    optimizer = build_optimizer(
+        model, args.learning_rate, name=args.optimizer, weight_decay=args.weight_decay,
+        text_learning_rate=args.text_learning_rate, backbone_learning_rate=args.backbone_learning_rate,
+    )  # fmt: skip
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model, optimizer, train_loader, validation_loader = accelerator.prepare(

@@ -594,3 +594,37 @@ def test_checkpointing_keeps_fewer_activations():
             model(**make_inputs(2, labels=True))
         kept.append(saved)
     assert kept[1] < 0.7 * kept[0]
+
+
+# A frozen visual backbone --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, frozen, expected",
+    [
+        ({}, True, {"stem.", "down_blocks."}),
+        ({}, ["stem", "down_blocks.0", "down_blocks.1.1.conv.bias"], {"stem.", "down_blocks.0.", "down_blocks.1.1.conv.bias"}),
+        ({"visual_backbone": "timm:resnet18", "visual_config": {}}, ["network.conv1", "network.layer1"],
+         {"network.conv1.", "network.layer1."}),
+    ],
+)  # fmt: skip
+def test_frozen_parts_of_the_backbone_stay_as_they_are(changes, frozen, expected):
+    from reclmis.training import build_optimizer
+
+    model = tiny_model(visual_frozen=frozen, **changes).train()
+    before = {name: value.clone() for name, value in model.visual_backbone.state_dict().items()}
+    optimizer = build_optimizer(model, 0.1, backbone_learning_rate=0.05)
+    model(**make_inputs(3, labels=True)).loss.backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    optimizer.step()
+    for name, value in model.visual_backbone.state_dict().items():
+        if any(name.startswith(start) for start in expected):
+            assert torch.equal(value, before[name]), name
+    moved = [n for n, v in model.visual_backbone.state_dict().items() if not torch.equal(v, before[n])]
+    assert bool(moved) == (frozen is not True)
+    assert RecLMISConfig.from_dict(model.config.to_dict()).visual_frozen == frozen
+
+
+def test_a_frozen_part_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"names layer9, which 'unet' does not have.*down_blocks\.0"):
+        tiny_model(visual_frozen=["layer9"])

@@ -184,7 +184,8 @@ class RecLMISModel(PreTrainedModel):
         # Released weights attend to padding as if it were words.
         attended = word_mask if self.config.text_padding == "ignore" else None
 
-        features = self.visual_backbone(pixel_values)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
+            features = self.visual_backbone(pixel_values)
         visual = self.visual_projection(features[-1])  # V
         states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)
         words = self.word_projection(states, attended)  # E
@@ -427,9 +428,35 @@ class RecLMISModel(PreTrainedModel):
         super().train(mode)
         if self.config.text_frozen:
             self.text_encoder.eval()
+        for part in self._frozen_visual_parts():
+            if isinstance(part, nn.Module):
+                part.eval()
         return self
 
+    def _frozen_visual_parts(self) -> list[nn.Module | nn.Parameter]:
+        """What `visual_frozen` names.
+
+        Raises:
+            ValueError: a name that the backbone does not have.
+        """
+        frozen, backbone = self.config.visual_frozen, self.visual_backbone
+        if isinstance(frozen, bool):
+            return [backbone] if frozen else []
+        named = {**dict(backbone.named_parameters()), **dict(backbone.named_modules())}
+        unknown = [name for name in frozen if name not in named]
+        if unknown:
+            inside = [name for name, _ in backbone.named_modules() if name and name.count(".") < 2]
+            raise ValueError(
+                f"`visual_frozen` names {', '.join(unknown)}, which {self.config.visual_backbone!r} does not have. It has "
+                f"{', '.join(inside[:40])}{', ...' if len(inside) > 40 else ''}, and what is in them."
+            )
+        return [named[name] for name in frozen]
+
     def _freeze(self) -> None:
+        for part in self._frozen_visual_parts():
+            part.requires_grad_(False)
+            if isinstance(part, nn.Module):
+                part.eval()
         if self.config.text_frozen:
             self.text_encoder.requires_grad_(False).eval()
         if not self.config.trains_text:

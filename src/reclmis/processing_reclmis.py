@@ -278,7 +278,7 @@ def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
     if source == "clip":
         return load_clip_tokenizer(name or PAPER_WEIGHTS)
     if source == "hf" and name:
-        return _load_tokenizer(name)
+        return _load_tokenizer(name, config.text_config.get("model_type"))
     if source in ("tokens", "hf"):
         from .text.note_tokenizer import build_note_tokenizer
 
@@ -297,9 +297,15 @@ def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
     return build(config, notes)
 
 
-def _load_tokenizer(name: str):
+def _load_tokenizer(name: str, model_type: str | None):
     try:
-        return AutoTokenizer.from_pretrained(name)
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except ValueError:
+            # A tokenizer that comes as code is never run; the one of the encoder's type reads the same files.
+            if model_type is None:
+                raise
+            return AutoTokenizer.from_pretrained(name, tokenizer_type=model_type)
     except OSError as error:
         raise OSError(
             f"The tokenizer of {name!r} is neither cached nor reachable. Connect once, or give a folder. ({error})"

@@ -158,3 +158,64 @@ def test_an_outside_encoder_trains_saves_and_loads(monkeypatch, tmp_path):
     assert model.get_input_embeddings().weight.grad is not None
     model.save_pretrained(tmp_path)
     assert torch.equal(RecLMISModel.from_pretrained(tmp_path)(**make_inputs()).logits, outputs.logits)
+
+
+def write_cxr_bert(folder, marker):
+    """A checkpoint as BiomedVLP-CXR-BERT's: a BERT of a type of its own, with its own code, tokenizer code and a further head."""
+    import json
+
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertForMaskedLM
+
+    bert = BertForMaskedLM(BertConfig(**HF))
+    bert.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "cxr-bert", "projection_size": 8, "architectures": ["CXRBertModel"],
+               "auto_map": {"AutoConfig": "planted.CXRBertConfig", "AutoModel": "planted.CXRBertModel"}}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "left", "right", "lung", "upper", "lower"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    (folder / "tokenizer_config.json").write_text(json.dumps(
+        {"tokenizer_class": "CXRBertTokenizer", "auto_map": {"AutoTokenizer": ["planted.CXRBertTokenizer", None]}}
+    ))  # fmt: skip
+    (folder / "planted.py").write_text(f"open({str(marker)!r}, 'w').write('run')\n")
+    weights = {name: value.clone() for name, value in bert.state_dict().items() if not name.startswith("cls.predictions.d")}
+    weights["cls_projection_head.dense_to_hidden.weight"] = torch.zeros(8, 32)
+    save_file(weights, folder / "model.safetensors")
+    return bert
+
+
+def test_a_checkpoint_with_code_of_its_own_loads_without_running_it(tmp_path):
+    from reclmis import RecLMISModel, RecLMISProcessor
+
+    folder, marker = tmp_path / "cxr", tmp_path / "marker"
+    folder.mkdir()
+    bert = write_cxr_bert(folder, marker)
+    config = RecLMISConfig.tiny(text_encoder=f"hf:{folder}", text_config={}, max_text_length=LENGTH, image_size=64)
+    assert config.text_config["model_type"] == "bert" and "auto_map" not in config.text_config
+    model = RecLMISModel.from_parts(config)
+    theirs = bert.bert.state_dict()
+    ours = model.text_encoder.transformer.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    processor = RecLMISProcessor.from_model_config(config)
+    assert processor.tokenize(["left upper lung"])["input_ids"][0][:5] == [2, 5, 8, 7, 3]
+    assert not marker.exists()
+
+
+def test_pickled_weights_of_an_encoder_are_not_read(tmp_path):
+    from reclmis import RecLMISModel
+
+    write_cxr_bert(tmp_path, tmp_path / "marker")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    config = RecLMISConfig.tiny(text_encoder=f"hf:{tmp_path}", text_config={}, max_text_length=LENGTH, image_size=64)
+    with pytest.raises(OSError, match="safetensors"):
+        RecLMISModel.from_parts(config)
+
+
+def test_an_architecture_that_transformers_does_not_know_is_named(tmp_path):
+    import json
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "novelty", "hidden_size": 8}))
+    with pytest.raises(ValueError, match="type 'novelty', which transformers does not know"):
+        RecLMISConfig.tiny(text_encoder=f"hf:{tmp_path}", text_config={})

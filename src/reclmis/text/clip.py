@@ -45,7 +45,7 @@ class CLIPTextTower(nn.Module):
         from transformers import CLIPTextModelWithProjection
 
         name = PAPER_WEIGHTS if source is True else str(source)
-        loaded = CLIPTextModelWithProjection.from_pretrained(name)
+        loaded = CLIPTextModelWithProjection.from_pretrained(name, use_safetensors=True)
         self.transformer.load_state_dict(loaded.text_model.state_dict())
         self.projection.load_state_dict(loaded.text_projection.state_dict())
 

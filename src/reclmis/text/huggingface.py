@@ -4,9 +4,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from ..registry import register_text_encoder
+
+
+# Checkpoints with code of their own around an encoder that transformers has: BiomedVLP's CXR-BERT is a BERT with one more head.
+KNOWN_AS = {"cxr-bert": "bert"}
+_NOT_ARCHITECTURE = ("model_type", "auto_map", "architectures", "transformers_version", "torch_dtype", "dtype", "_name_or_path",
+                     "_commit_hash")  # fmt: skip
 
 
 class HuggingFaceTextEncoder(nn.Module):
@@ -50,8 +56,11 @@ class HuggingFaceTextEncoder(nn.Module):
 
         Raises:
             ValueError: weights of the encoder are missing from `source`.
+            OSError: `source` has no `.safetensors` file; nothing pickled is read.
         """
-        loaded, report = AutoModel.from_pretrained(source, config=self.transformer.config, output_loading_info=True)
+        loaded, report = AutoModel.from_pretrained(
+            source, config=self.transformer.config, output_loading_info=True, use_safetensors=True
+        )
         missing = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
         if missing:
             raise ValueError(f"{source!r} lacks weights of the text encoder: {', '.join(sorted(missing))}.")
@@ -75,10 +84,18 @@ def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
         return config
     if not name:
         raise ValueError("'hf:' needs a model: 'hf:<hub id or folder>', or `text_config` with a `model_type`.")
-    found = AutoConfig.from_pretrained(name)
+    raw, _ = PreTrainedConfig.get_config_dict(name)
+    published = raw.get("model_type")
+    model_type = KNOWN_AS.get(published, published)
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"{name!r} is of type {published!r}, which transformers does not know. Code that comes with a checkpoint is never "
+            "run here: if it is one of transformers' architectures, give `text_config` with that `model_type`."
+        )
+    found = AutoConfig.for_model(model_type, **{key: raw[key] for key in raw if key not in _NOT_ARCHITECTURE})
     fetched = found.to_diff_dict()
     fetched.pop("transformers_version", None)
-    return {**fetched, "model_type": found.model_type, "pretrained": name, **config}
+    return {**fetched, "model_type": model_type, "pretrained": name, **config}
 
 
 build_hugging_face.complete_config = _complete_config  # type: ignore[attr-defined]
