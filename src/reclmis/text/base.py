@@ -19,7 +19,10 @@ class TextEncoder(Protocol):
     A registered builder is called as `builder(name, *, max_length, **text_config)`, where `name` is the part of the id
     behind the colon. It allocates and never reads weights; `load_pretrained(source)` may, and
     [`RecLMISModel.from_parts`] calls it. A builder may carry an attribute `complete_config(name, text_config) -> dict`,
-    called once when a configuration is made, which returns everything needed to build the encoder offline ever after.
+    called once when a configuration is made, which returns everything needed to build the encoder offline ever after; and
+    an attribute `build_tokenizer(config, notes)`, called by [`RecLMISProcessor.from_model_config`] with the model's
+    configuration and the training notes (or `None`), which returns a tokenizer of transformers with at most `vocab_size`
+    ids. Without it, users construct the processor with a tokenizer themselves.
     """
 
     width: int
