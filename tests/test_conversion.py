@@ -1,5 +1,6 @@
 """Conversion of released checkpoints, on a small network with the released names."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -151,8 +152,8 @@ def test_converted_weights_train(tensors):
 def test_reads_checkpoints_with_and_without_wrapping(prefix, wrapped, tmp_path):
     content = {f"{prefix}a.weight": torch.ones(2)}
     if wrapped:
-        content = {"epoch": 3, "best_model": True, "model": "RecLMIS", "state_dict": content, "val_loss": 0.1,
-                   "optimizer": {}}  # fmt: skip
+        content = {"epoch": np.int64(3), "best_model": True, "model": "RecLMIS", "state_dict": content,
+                   "val_loss": np.float64(0.1), "optimizer": {"param_groups": [{"lr": 0.1}]}}  # fmt: skip
     torch.save(content, tmp_path / "best.pth.tar")
     assert list(read_checkpoint(tmp_path / "best.pth.tar")) == ["a.weight"]
 
@@ -195,3 +196,24 @@ def test_a_checkpoint_becomes_a_folder_that_loads(tensors, tmp_path):
     filled = processor.tokenizer("Left lung." + " EOF XXX" * 7)["input_ids"]
     assert inputs["input_ids"][0].tolist() == [*filled[:17], 49407]
     assert model(**inputs).logits.shape == (1, 1, 64, 64)
+    assert processor.image_processor.num_labels == 1
+    with pytest.raises(FileExistsError, match="no empty folder"):
+        convert_checkpoint(tmp_path / "best.pth.tar", tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pth.tar", "out"}
+
+
+def test_nothing_is_kept_of_a_conversion_that_does_not_replay(tensors, tmp_path, monkeypatch):
+    pytest.importorskip("open_clip", reason="CLIP's vocabulary comes with open_clip (extra 'clip')")
+    torch.save(tensors, tmp_path / "best.pth.tar")
+    save = RecLMISModel.save_pretrained
+
+    def save_wrongly(self, folder, **options):
+        with torch.no_grad():
+            self.decoder.head.bias.add_(1)
+            save(self, folder, **options)
+            self.decoder.head.bias.sub_(1)
+
+    monkeypatch.setattr(RecLMISModel, "save_pretrained", save_wrongly)
+    with pytest.raises(RuntimeError, match="answers otherwise"):
+        convert_checkpoint(tmp_path / "best.pth.tar", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pth.tar"]

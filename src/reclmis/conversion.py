@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
 
 from .configuration_reclmis import RecLMISConfig
@@ -112,7 +115,9 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         content = load_file(path)
     else:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Records beside the weights (`val_loss`) may be numbers of NumPy, which run no code either.
+            with torch.serialization.safe_globals(_number_types()):
+                content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
                 f"{path} cannot be read as tensors alone, and nothing else in it will be executed: {error}"
@@ -125,6 +130,13 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     if others:
         raise ValueError(f"{path} holds entries that are no tensors: {', '.join(others[:5])}.")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _number_types() -> list[Any]:
+    """What NumPy's floating point and integer numbers are pickled with."""
+    from numpy._core.multiarray import scalar
+
+    return [scalar, np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_))]
 
 
 def infer_config(released: Tensors, **changes) -> RecLMISConfig:
@@ -258,39 +270,56 @@ def convert_checkpoint(path: str | Path, output: str | Path, *, max_text_length:
 
     Args:
         path: the checkpoint.
-        output: folder to write.
+        output: folder to write; it appears when the replay was right.
         max_text_length: tokens per note: 18, or 10 for the MoNuSeg checkpoint.
 
     Raises:
         FileNotFoundError, ValueError: see [`read_checkpoint`] and [`convert_model`].
+        FileExistsError: `output` holds something.
         OSError: CLIP's tokenizer is neither here nor reachable.
         RuntimeError: the written model answers otherwise than the converted one.
     """
     from .image_processing_reclmis import RecLMISImageProcessor
     from .processing_reclmis import RecLMISProcessor, load_clip_tokenizer
 
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"{output} exists and is no empty folder; give another.")
     model, report = convert_model(read_checkpoint(path), max_text_length=max_text_length)
     size = model.config.image_size
     processor = RecLMISProcessor(
-        RecLMISImageProcessor(size={"height": size, "width": size}, channel_order="bgr", antialias=False),
+        RecLMISImageProcessor(
+            size={"height": size, "width": size}, channel_order="bgr", antialias=False,
+            num_channels=model.config.num_channels, num_labels=model.config.num_labels,
+        ),  # fmt: skip
         load_clip_tokenizer(),
         max_length=max_text_length,
         pad_token_id=0,
         note_min_words=9,
         note_filler=" EOF XXX",
     )
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
-    _replay(model, processor, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=".converting-") as unfinished:
+        folder = Path(unfinished) / "model"
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        _replay(model, processor, folder)
+        folder.replace(output)
     return report
 
 
 @torch.no_grad()
-def _replay(model: RecLMISModel, processor, output: str | Path) -> None:
+def _replay(model: RecLMISModel, processor: Any, folder: Path) -> None:
+    """Whether what was written reads and answers an image and a note as the converted model does, pruned as well."""
+    from .processing_reclmis import RecLMISProcessor
+
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
     note = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
     inputs = processor(images=image, text=note, return_tensors="pt")
-    again = RecLMISModel.from_pretrained(output)
-    if not torch.equal(model(**inputs).logits, again(**inputs).logits):
-        raise RuntimeError(f"The model in {output} answers otherwise than the converted one; do not use it.")
+    expected = model(**inputs).logits
+    reread = RecLMISProcessor.from_pretrained(folder)(images=image, text=note, return_tensors="pt")
+    for prune in (False, True):
+        answer = RecLMISModel.from_pretrained(folder, prune_reconstruction=prune)(**reread).logits
+        if not torch.equal(answer, expected):
+            raise RuntimeError("The written model answers otherwise than the converted one; nothing was kept.")
