@@ -603,7 +603,8 @@ def test_checkpointing_keeps_fewer_activations():
     "changes, frozen, expected",
     [
         ({}, True, {"stem.", "down_blocks."}),
-        ({}, ["stem", "down_blocks.0", "down_blocks.1.1.conv.bias"], {"stem.", "down_blocks.0.", "down_blocks.1.1.conv.bias"}),
+        ({}, ["stem", "down_blocks.0", "down_blocks.1.1.conv.bias"],
+         {"stem.", "down_blocks.0.", "down_blocks.1.1.conv.bias"}),
         ({"visual_backbone": "timm:resnet18", "visual_config": {}}, ["network.conv1", "network.layer1"],
          {"network.conv1.", "network.layer1."}),
     ],

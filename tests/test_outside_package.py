@@ -1,4 +1,4 @@
-"""CONTRIBUTING's five steps, followed: its code is installed as a package, found by entry points, trained, saved and loaded."""
+"""CONTRIBUTING's five steps, followed: its code becomes a package that entry points find, trained, saved and loaded."""
 
 import os
 import re

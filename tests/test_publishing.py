@@ -300,3 +300,37 @@ for split in made:
     assert all(torch.equal(weights[k], v) for k, v in RecLMISModel.from_pretrained(folder).state_dict().items())
     commits = [line for line in hub.requests.elements() if f"{REPOSITORY_ID}/commit/" in line]
     assert len(commits) == 2
+
+
+REMOTE = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "reclmis":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+if sys.argv[2] == "missing":
+    sys.meta_path.insert(0, Absent())
+else:
+    import reclmis
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+print(type(model).__name__, type(processor).__name__)
+"""
+
+
+def test_without_the_package_the_error_names_what_to_install(hub, folder, card, tmp_path):
+    push_checkpoint(folder, REPOSITORY_ID, card, api=api(hub), remote_code=True)
+    published = tmp_path / "published"
+    published.mkdir()
+    for name, content in hub.files(REPOSITORY_ID).items():
+        (published / name).write_bytes(content)
+    more = {path.name for path in published.iterdir()} - {path.name for path in folder.iterdir()}
+    assert more == {"README.md", "remote_code.py"}
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    answers = {}
+    for state in ("missing", "installed"):
+        command = [sys.executable, "-c", REMOTE, str(published), state]
+        answers[state] = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answers["missing"].returncode != 0 and "pip install reclmis" in answers["missing"].stderr
+    assert answers["installed"].stdout.split() == ["RecLMISModel", "RecLMISProcessor"], answers["installed"].stderr

@@ -136,7 +136,11 @@ def _number_types() -> list[Any]:
     """What NumPy's floating point and integer numbers are pickled with."""
     from numpy._core.multiarray import scalar
 
-    return [scalar, np.dtype, *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_))]
+    return [
+        scalar,
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, np.bool_)),
+    ]
 
 
 def infer_config(released: Tensors, **changes) -> RecLMISConfig:
@@ -289,9 +293,12 @@ def convert_checkpoint(path: str | Path, output: str | Path, *, max_text_length:
     size = model.config.image_size
     processor = RecLMISProcessor(
         RecLMISImageProcessor(
-            size={"height": size, "width": size}, channel_order="bgr", antialias=False,
-            num_channels=model.config.num_channels, num_labels=model.config.num_labels,
-        ),  # fmt: skip
+            size={"height": size, "width": size},
+            channel_order="bgr",
+            antialias=False,
+            num_channels=model.config.num_channels,
+            num_labels=model.config.num_labels,
+        ),
         load_clip_tokenizer(),
         max_length=max_text_length,
         pad_token_id=0,

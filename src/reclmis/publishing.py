@@ -22,6 +22,11 @@ except ImportError:  # pragma: no cover
 SAFE_SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".jinja")
 
 
+REMOTE_CODE = Path(__file__).parent / "templates" / "remote_code.py"
+_AUTO_CLASSES = {"AutoConfig": "RecLMISConfig", "AutoModel": "RecLMISModel", "AutoProcessor": "RecLMISProcessor",
+                 "AutoImageProcessor": "RecLMISImageProcessor"}  # fmt: skip
+
+
 class PushError(RuntimeError):
     """A push that did not happen. The message says why, in one sentence; the remote is as it was."""
 
@@ -82,6 +87,20 @@ def card_of_checkpoint(
     )
 
 
+def remote_code_files(folder: str | Path) -> dict[str, bytes]:
+    """What makes `AutoModel.from_pretrained(..., trust_remote_code=True)` name the package to install where it is missing.
+
+    transformers' remote code is made of single files and cannot carry this package. So it is one file that imports it, and a
+    configuration that points there; where the package is installed, neither is used.
+
+    Returns:
+        File names and contents, to be added to the published folder; they are never part of a saved one.
+    """
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {auto: f"{REMOTE_CODE.stem}.{name}" for auto, name in _AUTO_CLASSES.items()}
+    return {"config.json": (json.dumps(config, indent=2) + "\n").encode(), REMOTE_CODE.name: REMOTE_CODE.read_bytes()}
+
+
 def push_checkpoint(
     folder: str | Path,
     repo_id: str,
@@ -90,6 +109,7 @@ def push_checkpoint(
     private: bool = False,
     revision: str = "main",
     message: str = "Upload model",
+    remote_code: bool = False,
     token: str | None = None,
     api: HfApi | None = None,
 ) -> CommitInfo:
@@ -105,6 +125,7 @@ def push_checkpoint(
         private: of a repository that is created.
         revision: branch; created from the default one where it is missing.
         message: of the commit.
+        remote_code: also publish [`remote_code_files`].
         token: of the Hub; `None` takes the stored one.
         api: client of another endpoint.
 
@@ -126,8 +147,10 @@ def push_checkpoint(
             if revision != "main":
                 api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
             present = set(api.list_repo_files(repo_id, revision=revision, token=token))
-            operations: list[Any] = [CommitOperationAdd(path.name, path) for path in files if path.name != "README.md"]
-            operations.append(CommitOperationAdd("README.md", str(card).encode()))
+            contents: dict[str, Any] = {path.name: path for path in files} | {"README.md": str(card).encode()}
+            if remote_code:
+                contents |= remote_code_files(folder)
+            operations: list[Any] = [CommitOperationAdd(name, content) for name, content in contents.items()]
             stale = present - {operation.path_in_repo for operation in operations}
             operations += [CommitOperationDelete(name) for name in sorted(stale) if _is_weights(name)]
             return api.create_commit(repo_id, operations, commit_message=message, revision=revision, token=token)

@@ -161,7 +161,7 @@ def test_an_outside_encoder_trains_saves_and_loads(monkeypatch, tmp_path):
 
 
 def write_cxr_bert(folder, marker):
-    """A checkpoint as BiomedVLP-CXR-BERT's: a BERT of a type of its own, with its own code, tokenizer code and a further head."""
+    """A checkpoint as CXR-BERT's: a BERT of a type of its own, with its own code, tokenizer code and a further head."""
     import json
 
     from safetensors.torch import save_file
@@ -179,7 +179,9 @@ def write_cxr_bert(folder, marker):
         {"tokenizer_class": "CXRBertTokenizer", "auto_map": {"AutoTokenizer": ["planted.CXRBertTokenizer", None]}}
     ))  # fmt: skip
     (folder / "planted.py").write_text(f"open({str(marker)!r}, 'w').write('run')\n")
-    weights = {name: value.clone() for name, value in bert.state_dict().items() if not name.startswith("cls.predictions.d")}
+    weights = {
+        name: value.clone() for name, value in bert.state_dict().items() if not name.startswith("cls.predictions.d")
+    }
     weights["cls_projection_head.dense_to_hidden.weight"] = torch.zeros(8, 32)
     save_file(weights, folder / "model.safetensors")
     return bert

@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="if the repository is created")
     parser.add_argument("--revision", default="main", help="branch")
     parser.add_argument("--message", default="Upload model")
+    parser.add_argument("--remote-code", action="store_true", help="add the file that names this package to those who load "
+                        "the model without it, with trust_remote_code=True")  # fmt: skip
     parser.add_argument("--card-only", type=Path, metavar="FILE", help="write the card there, and push nothing")
 
 
@@ -42,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"Card written to {args.card_only}.")
             return 0
         commit = push_checkpoint(
-            args.folder, args.repo_id, card, private=args.private, revision=args.revision, message=args.message
-        )
+            args.folder, args.repo_id, card, private=args.private, revision=args.revision, message=args.message,
+            remote_code=args.remote_code,
+        )  # fmt: skip
     except (PushError, ValueError, OSError) as error:
         raise CommandError(one_line(error)) from error
     print(f"Published as {args.repo_id}: {commit.commit_url}")

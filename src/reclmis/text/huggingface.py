@@ -8,11 +8,10 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from ..registry import register_text_encoder
 
-
-# Checkpoints with code of their own around an encoder that transformers has: BiomedVLP's CXR-BERT is a BERT with one more head.
+# Checkpoints with code of their own around an encoder that transformers has: CXR-BERT is a BERT with one more head.
 KNOWN_AS = {"cxr-bert": "bert"}
-_NOT_ARCHITECTURE = ("model_type", "auto_map", "architectures", "transformers_version", "torch_dtype", "dtype", "_name_or_path",
-                     "_commit_hash")  # fmt: skip
+_NOT_ARCHITECTURE = ("model_type", "auto_map", "architectures", "transformers_version", "torch_dtype", "dtype",
+                     "_name_or_path", "_commit_hash")  # fmt: skip
 
 
 class HuggingFaceTextEncoder(nn.Module):
@@ -89,8 +88,8 @@ def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     model_type = KNOWN_AS.get(published, published)
     if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f"{name!r} is of type {published!r}, which transformers does not know. Code that comes with a checkpoint is never "
-            "run here: if it is one of transformers' architectures, give `text_config` with that `model_type`."
+            f"{name!r} is of type {published!r}, which transformers does not know. Code that comes with a checkpoint is "
+            "never run here: if it is one of transformers' architectures, give `text_config` with that `model_type`."
         )
     found = AutoConfig.for_model(model_type, **{key: raw[key] for key in raw if key not in _NOT_ARCHITECTURE})
     fetched = found.to_diff_dict()

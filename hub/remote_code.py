@@ -1,0 +1,1 @@
+../src/reclmis/templates/remote_code.py
