@@ -1,5 +1,6 @@
 """Every knob of RecLMIS, typed, with the source of its default beside it: paper section, released weights, or ours."""
 
+from dataclasses import field
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -47,10 +48,10 @@ class RecLMISConfig(PreTrainedConfig):
 
     # Parts ---------------------------------------------------------------------------------------------------------
     visual_backbone: str = "unet"  # paper 3.1: U-Net
-    visual_config: dict[str, Any] | None = None
+    visual_config: dict[str, Any] = field(default_factory=dict)
     visual_frozen: bool | list[str] = False
     text_encoder: str = "clip"  # paper 3.1: 12-layer CLIP text tower
-    text_config: dict[str, Any] | None = None
+    text_config: dict[str, Any] = field(default_factory=dict)
     text_frozen: bool = True  # released weights
     text_padding: Literal["ignore", "attend"] = "ignore"  # ours; released weights attend to padding
     max_text_length: int = 18  # released weights (10 for MoNuSeg)
@@ -122,8 +123,8 @@ class RecLMISConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def num_labels(self) -> int | None:
-        return None if self.id2label is None else len(self.id2label)
+    def num_labels(self) -> int:
+        return len(self.id2label or ())
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:

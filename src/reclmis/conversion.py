@@ -106,6 +106,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint, or one whose pickle would run code.
     """
+    content: Any
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint at {path}.")
@@ -236,19 +237,24 @@ def _translate(key: str) -> str | None:
         match = re.fullmatch(pattern, key)
         if match is None:
             continue
-        groups = match.groups()
-        target = re.sub(r"\{4-(\d)\}", lambda part, groups=groups: str(4 - int(groups[int(part[1]) - 1])), template)
-        target = re.sub(
-            r"\{(\d)([+-]\d)\}",
-            lambda part, groups=groups: str(int(groups[int(part[1]) - 1]) + int(part[2])),
-            target,
-        )
-        target = match.expand(target)
+        target = match.expand(_with_numbers(template, match.groups()))
         if "_reconstructor." in target:
             for old, new in LAYER_TABLE:
                 target = re.sub(old, new, target)
         return target
     return None
+
+
+def _with_numbers(template: str, groups: tuple[str, ...]) -> str:
+    """Sums in a template, `{4-n}` and `{n+k}`, as numbers."""
+
+    def from_four(part: re.Match[str]) -> str:
+        return str(4 - int(groups[int(part[1]) - 1]))
+
+    def shifted(part: re.Match[str]) -> str:
+        return str(int(groups[int(part[1]) - 1]) + int(part[2]))
+
+    return re.sub(r"\{(\d)([+-]\d)\}", shifted, re.sub(r"\{4-(\d)\}", from_four, template))
 
 
 def _split_attention(key: str, value: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -43,6 +43,11 @@ class WordRefinement(nn.Module):
 class MaskedBatchNorm1d(nn.BatchNorm1d):
     """Batch norm over `[B, C, L]` whose training statistics leave padded positions out."""
 
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    num_batches_tracked: torch.Tensor
+    momentum: float
+
     def forward(self, values: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         if mask is None or not self.training:
             return super().forward(values)

@@ -145,7 +145,7 @@ def total_loss(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> tor
             f"Loss term(s) not finite: {', '.join(f'{name} = {value}' for name, value in broken.items())}. "
             "Look for such values in the inputs, lower the learning rate, or clip gradients."
         )
-    return sum(weights[name] * value for name, value in terms.items())
+    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:

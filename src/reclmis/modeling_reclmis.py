@@ -87,10 +87,17 @@ class RecLMISModel(PreTrainedModel):
     """
 
     config: RecLMISConfig
+    # Registered parts: contracts in `vision/base.py` and `text/base.py` say what may be asked of them.
+    visual_backbone: Any
+    text_encoder: Any
+    patch_interest: Any
+    word_interest: Any
+    visual_reconstructor: Any
+    language_reconstructor: Any
     config_class = RecLMISConfig
     base_model_prefix = "reclmis"
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -124,7 +131,7 @@ class RecLMISModel(PreTrainedModel):
             refine_words=config.trains_word_interest,
         )
         self.decoder = MaskDecoder(
-            width, channels[:-1], self.visual_backbone.strides, config.decoder_widths, config.num_labels
+            width, channels[:-1], self.visual_backbone.strides, list(config.decoder_widths), config.num_labels
         )
         self.patch_interest = InterestHead(width) if config.trains_patch_interest else None
         self.word_interest = InterestHead(width) if config.trains_word_interest else None
@@ -187,7 +194,7 @@ class RecLMISModel(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
             features = self.visual_backbone(pixel_values)
         visual = self.visual_projection(features[-1])  # V
-        states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)
+        states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)  # type: ignore[arg-type]
         words = self.word_projection(states, attended)  # E
         patches, refined_words, attentions = self.interaction(visual, words, attended, bool(output_attentions))
         patch_interest = self.patch_interest(patches) if self.patch_interest is not None else None
@@ -474,7 +481,7 @@ class RecLMISModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if hasattr(module, "init_non_persistent_buffers"):
             # Loading skips the constructor's arithmetic, and such buffers are in no checkpoint.
-            module.init_non_persistent_buffers()
+            module.init_non_persistent_buffers()  # type: ignore[operator]
         if getattr(module, "_keeps_own_init", False):
             return
         if isinstance(module, nn.Linear):
@@ -533,12 +540,15 @@ class RecLMISModel(PreTrainedModel):
             ValueError: the checkpoint lacks weights of the model; they are named. Or its file is damaged.
             OSError: no such checkpoint, or one without a `.safetensors` file: nothing pickled is read.
         """
+        model: Any
+        report: dict[str, Any]
         wants_report = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("use_safetensors", True)
         try:
-            model, report = super().from_pretrained(
+            loaded: Any = super().from_pretrained(
                 pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
             )
+            model, report = loaded
         except SafetensorError as error:
             raise ValueError(
                 f"The weights in {pretrained_model_name_or_path} are damaged: {error}. Copy or download them again."

@@ -29,12 +29,16 @@ class LanguageGuidedSegmentationPipeline(Pipeline):
     its mean probability within the mask (0 for an empty mask), and the mask, 255 where it is, at the image's own size.
     """
 
-    _load_processor = True
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = False
+    processor: Any
+    model: Any
+    _load_processor: Any = True
+    _load_image_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = False
 
-    def __call__(self, inputs: Any, note: str | None = None, **options: Any) -> Any:
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, note: str | None = None, **options: Any
+    ) -> Any:
         """Segments.
 
         Args:

@@ -45,8 +45,9 @@ def count_cost(model: RecLMISModel, image_size: tuple[int, int] | None = None) -
     """
     config = model.config
     size = image_size or (config.image_size, config.image_size)
+    width: int = model.text_encoder.width
     pixels = torch.zeros(1, config.num_channels, *size, device=model.device, dtype=model.dtype)
-    states = torch.zeros(1, config.max_text_length, model.text_encoder.width, device=model.device, dtype=model.dtype)
+    states = torch.zeros(1, config.max_text_length, width, device=model.device, dtype=model.dtype)
     ids = torch.zeros(1, config.max_text_length, device=model.device, dtype=torch.long)
     was_training = model.training
     model.eval()

@@ -48,7 +48,7 @@ def build_text_encoder(part_id: str, *, max_length: int, **text_config: Any) -> 
     encoder = builder(part_id.partition(":")[2], max_length=max_length, **text_config)
     if not isinstance(encoder, TextEncoder):
         raise ValueError(f"The text encoder {part_id!r} lacks `width`, `vocab_size` or the input embedding accessors.")
-    return encoder
+    return encoder  # type: ignore[return-value]
 
 
 def complete_text_config(part_id: str, text_config: dict[str, Any]) -> dict[str, Any]:

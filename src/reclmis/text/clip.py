@@ -38,7 +38,7 @@ class CLIPTextTower(nn.Module):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.transformer.set_input_embeddings(value)
-        self.vocab_size = value.num_embeddings
+        self.vocab_size = value.num_embeddings  # type: ignore[assignment]
 
     def load_pretrained(self, source: bool | str = True) -> None:
         """Loads a CLIP text tower with projection from the Hub or a folder (`True`: the paper's ViT-B/32)."""

@@ -28,7 +28,7 @@ def open_clip_tokenizer() -> CLIPTokenizer:
     tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]
 
 
 def _byte_letters() -> dict[int, str]:

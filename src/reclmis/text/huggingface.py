@@ -58,7 +58,7 @@ class HuggingFaceTextEncoder(nn.Module):
             OSError: `source` has no `.safetensors` file; nothing pickled is read.
         """
         loaded, report = AutoModel.from_pretrained(
-            source, config=self.transformer.config, output_loading_info=True, use_safetensors=True
+            str(source), config=self.transformer.config, output_loading_info=True, use_safetensors=True
         )
         missing = [key for key in report["missing_keys"] if not key.startswith("pooler.")]
         if missing:
@@ -84,7 +84,7 @@ def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
     if not name:
         raise ValueError("'hf:' needs a model: 'hf:<hub id or folder>', or `text_config` with a `model_type`.")
     raw, _ = PreTrainedConfig.get_config_dict(name)
-    published = raw.get("model_type")
+    published = str(raw.get("model_type"))
     model_type = KNOWN_AS.get(published, published)
     if model_type not in CONFIG_MAPPING:
         raise ValueError(

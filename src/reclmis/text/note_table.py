@@ -105,7 +105,7 @@ def with_note_table(model: Any, processor: Any, notes: Iterable[str]) -> Any:
         "width": model.text_encoder.width,
         "vocab_size": model.text_encoder.vocab_size,
     }
-    table = RecLMISModel(config)
+    table: Any = RecLMISModel(config)
     kept = {key: value for key, value in model.state_dict().items() if not key.startswith("text_encoder.")}
     own = {key for key in table.state_dict() if not key.startswith("text_encoder.")}
     if own != kept.keys():

@@ -57,7 +57,7 @@ class TokenTransformer(nn.Module):
     def get_input_embeddings(self) -> nn.Module:
         return self.token_embedding
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.token_embedding = value
         self.vocab_size = value.num_embeddings
 

@@ -52,4 +52,4 @@ def build_visual_backbone(part_id: str, *, num_channels: int, image_size: int, *
             f"The visual backbone {part_id!r} declares channels {channels} at strides {strides}; they need equal length, "
             "and each stride must be a larger multiple of the one before. Choose other stages (`out_indices` for timm)."
         )
-    return backbone
+    return backbone  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from torch import nn
 from ..registry import register_visual_backbone
 
 # How timm networks of one input size can be opened to others, best first.
-_SIZE_ARGUMENTS = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+_SIZE_ARGUMENTS: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 
 
 class TimmBackbone(nn.Module):
@@ -24,22 +24,25 @@ class TimmBackbone(nn.Module):
         rebuild: makes the timm network; takes further arguments of `timm.create_model`.
     """
 
+    network: Any
+
     def __init__(self, rebuild: Callable[..., nn.Module]) -> None:
         super().__init__()
         self.rebuild = rebuild
-        self.network = network = rebuild()
+        network: Any = rebuild()
+        self.network = network
         self._checkpointing = False
         self._channels_last = str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC")
         channels, strides = list(network.feature_info.channels()), list(network.feature_info.reduction())
         plain = len(strides) > 1 and len(set(strides)) == 1
         self.pyramid = SimplePyramid(channels[-1], strides[-1]) if plain else None
-        self.channels = self.pyramid.channels if plain else channels
-        self.strides = self.pyramid.strides if plain else strides
+        self.channels = channels if self.pyramid is None else self.pyramid.channels
+        self.strides = strides if self.pyramid is None else self.pyramid.strides
         traits = getattr(network, "_traits", {})
         self.input_size = tuple(traits["img_size"]) if traits.get("fixed_input_size") else None
         for module in network.modules():
             # timm initialises its own networks; see RecLMISModel._init_weights.
-            module._keeps_own_init = True
+            module._keeps_own_init = True  # type: ignore[assignment]
 
     @property
     def gradient_checkpointing(self) -> bool:
