@@ -79,7 +79,23 @@ def training_cost(result: dict) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic, "pruning": pruning, "training_cost": training_cost}
+def transfer(result: dict) -> str:
+    seeds = ", ".join(map(str, result["seeds"]))
+    budget = result["budget"]
+    lines = [f"| {result['dataset']}, validation, `{budget['visual_backbone']}` and MiniLM (frozen) | Dice per image, mean "
+             "| spread | IoU per image, mean |", "|---|---|---|---|"]  # fmt: skip
+    for name, row in result["variants"].items():
+        iou = [run["at_training_size"]["iou_per_image"] for run in row["runs"]]
+        lines.append(f"| {name} | {100 * row['mean_dice_per_image']:.1f} | {100 * row['spread']:.1f} | "
+                     f"{100 * sum(iou) / len(iou):.1f} |")  # fmt: skip
+    sha = next(iter(result["variants"].values()))["runs"][0]["data"]["validation"]["sha256"]
+    lines.append(f"\n`benchmarks/transfer.py`, seeds {seeds}, {budget['epochs']} epochs at {budget['image_size']} pixels, "
+                 f"split sha256 `{sha[:12]}`. Weights come from packages of the index; nothing is downloaded.")  # fmt: skip
+    return "\n".join(lines)
+
+
+TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic, "pruning": pruning, "training_cost": training_cost,
+          "transfer": transfer}  # fmt: skip
 
 
 def render(readme: str) -> str:

@@ -217,3 +217,13 @@ def test_nothing_is_kept_of_a_conversion_that_does_not_replay(tensors, tmp_path,
     with pytest.raises(RuntimeError, match="answers otherwise"):
         convert_checkpoint(tmp_path / "best.pth.tar", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["best.pth.tar"]
+
+
+def test_ten_tokens_as_the_monuseg_checkpoint_wants(tensors, tmp_path):
+    pytest.importorskip("open_clip", reason="CLIP's vocabulary comes with open_clip (extra 'clip')")
+    torch.save(tensors, tmp_path / "best.pth.tar")
+    convert_checkpoint(tmp_path / "best.pth.tar", tmp_path / "out", max_text_length=10)
+    processor = RecLMISProcessor.from_pretrained(tmp_path / "out")
+    ids = processor.tokenize(["The nuclei are evenly distributed."], return_tensors="pt")["input_ids"]
+    assert ids.shape == (1, 10) and ids[0, 0] == 49406 and ids[0, -1] == 49407
+    assert RecLMISModel.from_pretrained(tmp_path / "out").config.max_text_length == 10

@@ -1,5 +1,6 @@
 """Every swapped part keeps the same promises: 14 timm families and 8 text encoders through one contract."""
 
+import os
 import subprocess
 import sys
 
@@ -121,25 +122,36 @@ def test_the_swapped_part_is_one_graph(model):
 
 
 FRESH = """
-import sys, torch
+import socket, sys, torch
+asked = []
+def refused(self, address):
+    asked.append(address)
+    raise OSError(f"asked for {address}")
+socket.socket.connect = refused
 from reclmis import RecLMISModel
 folder, = sys.argv[1:]
 for name in open(f"{folder}/names").read().split():
     inputs, expected = torch.load(f"{folder}/{name}.pt")
     with torch.no_grad():
         assert torch.equal(RecLMISModel.from_pretrained(f"{folder}/{name}")(**inputs).logits, expected), name
+assert not asked, asked
 """
 
 
-def test_in_a_fresh_interpreter_buffers_are_rebuilt(tmp_path):
-    for name in CARRY_BUFFERS:
+def test_in_a_fresh_interpreter_buffers_are_rebuilt_and_nobody_is_asked(tmp_path):
+    """Without `HF_HUB_OFFLINE`: loading a folder looks up neither the network's name nor the encoder's."""
+    configs = {name: image_config(name) for name in CARRY_BUFFERS} | {
+        name: text_config(name) for name in ("clip", "bert")
+    }
+    for name, config in configs.items():
         torch.manual_seed(0)
-        config = image_config(name)
         model = RecLMISModel(config).eval()
         inputs = inputs_for(config)
         model.save_pretrained(tmp_path / name)
         with torch.no_grad():
             torch.save((inputs, model(**inputs).logits), tmp_path / f"{name}.pt")
-    (tmp_path / "names").write_text("\n".join(CARRY_BUFFERS))
-    done = subprocess.run([sys.executable, "-c", FRESH, tmp_path], capture_output=True, text=True, check=False)
+    (tmp_path / "names").write_text("\n".join(configs))
+    online = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    command = [sys.executable, "-c", FRESH, tmp_path]
+    done = subprocess.run(command, env=online, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
