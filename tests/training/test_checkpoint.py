@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from reclmis import RecLMISModel, RecLMISProcessor
 from reclmis.training import latest_complete, load_training_state, save_checkpoint
@@ -171,6 +172,8 @@ def test_only_the_training_state_is_no_safe_format(parts, tmp_path):
 def save_until_killed(output_dir, kills):
     """Run by the next test in a process of its own: forks savers and kills each at some moment of its endless saving."""
     torch.set_num_threads(1)
+    # A progress bar's lock is shared between processes: a saver that dies holding it would stop everyone.
+    logging.disable_progress_bar()
     model = tiny_model(**CONFIG)
     processor = RecLMISProcessor.from_model_config(tiny_config(**CONFIG), notes=["a note"])
     moments, newest = random.Random(0), 0
@@ -202,5 +205,6 @@ def save_until_killed(output_dir, kills):
 def test_a_killed_save_leaves_a_checkpoint_that_loads(tmp_path):
     """SIGKILL at twenty random moments: the newest complete checkpoint always loads, and no finished save is lost."""
     code = f"from tests.training.test_checkpoint import save_until_killed; save_until_killed({str(tmp_path)!r}, 20)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False,
+                          timeout=240)  # fmt: skip
     assert done.stdout.startswith("20 kills"), done.stderr[-3000:]
