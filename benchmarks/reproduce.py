@@ -43,11 +43,16 @@ def flags_of(options: dict) -> list[str]:
             for part in ([f"--{key}"] if value is True else [f"--{key}", str(value)])]  # fmt: skip
 
 
+def is_complete(folder: Path, epochs: int) -> bool:
+    """Whether a run has all its epochs."""
+    record = folder / "metrics.json"
+    return record.is_file() and len(json.loads(record.read_text())) >= epochs
+
+
 def launch(dataset: str, name: str, options: dict, threads: int) -> Path:
     """Trains one run unless it is complete, and returns its folder."""
     folder = ROOT / "runs" / name
-    record = folder / "metrics.json"
-    if record.is_file() and len(json.loads(record.read_text())) >= options["epochs"]:
+    if is_complete(folder, options["epochs"]):
         print(f"{name}: complete already.")
         return folder
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1",

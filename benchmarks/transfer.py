@@ -17,7 +17,7 @@ from pathlib import Path
 
 import timm
 import torch
-from reproduce import ROOT, flags_of, summary
+from reproduce import ROOT, flags_of, is_complete, summary
 from safetensors.torch import save_file
 
 BUDGET = {"preset": "small", "image_size": 224, "epochs": 30, "batch_size": 4, "optimizer": "adamw", "weight_decay": 0.01,
@@ -59,10 +59,7 @@ def variants(weights: Path) -> dict[str, list[str]]:
 
 
 def train(data: str, folder: Path, seed: int, text: Path, fields: list[str], threads: int) -> dict:
-    if (
-        not (folder / "metrics.json").is_file()
-        or len(json.loads((folder / "metrics.json").read_text())) < BUDGET["epochs"]
-    ):
+    if not is_complete(folder, BUDGET["epochs"]):
         command = [sys.executable, "examples/train.py", "--dataset", data, *flags_of({**BUDGET, "seed": seed}),
                    "--text_encoder", f"hf:{text}", "--set", *fields, "text_frozen=true", "max_text_length=32",
                    "--output_dir", str(folder.relative_to(ROOT)), "--resume"]  # fmt: skip

@@ -49,7 +49,7 @@ class RecLMISConfig(PreTrainedConfig):
     # Parts ---------------------------------------------------------------------------------------------------------
     visual_backbone: str = "unet"  # paper 3.1: U-Net
     visual_config: dict[str, Any] = field(default_factory=dict)
-    visual_frozen: bool | list[str] = False
+    visual_frozen: bool | list[str] = False  # released weights: the backbone is trained
     text_encoder: str = "clip"  # paper 3.1: 12-layer CLIP text tower
     text_config: dict[str, Any] = field(default_factory=dict)
     text_frozen: bool = True  # released weights
@@ -150,6 +150,7 @@ class RecLMISConfig(PreTrainedConfig):
     @classmethod
     def tiny(cls, **changes: Any) -> "RecLMISConfig":
         """About a twentieth of `base` per training image; for tests, demos and continuous integration."""
+        # Ours: over a grid of stride 8, more layers and heads would cost more than the rest of the network.
         cheap = {"reconstruction_layers": 1, "reconstruction_heads": 2}
         return cls(**{**_size([8, 16, 32, 64], [32, 16, 8], 64), **cheap, **changes})
 

@@ -1,6 +1,5 @@
 """Images and masks -> tensors, and logits -> masks at the original size."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from transformers.image_processing_backends import TorchvisionBackend
 from transformers.image_utils import ChannelDimension, PILImageResampling, SizeDict
 from transformers.processing_utils import ImagesKwargs
 
-from .images import read_image, to_rgb8
+from .images import to_rgb8
 
 
 class RecLMISImageProcessorKwargs(ImagesKwargs, total=False):
@@ -99,9 +98,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
     ) -> torch.Tensor:
         """One image -> uint8 `[C, H, W]`. transformers' own conversion turns 16-bit images white, and floating point
         images in [0, 1] black."""
-        if isinstance(image, str | Path):
-            image = read_image(image)
-        elif input_data_format is not None and getattr(image, "ndim", 0) == 3:
+        if input_data_format is not None and getattr(image, "ndim", 0) == 3:
             image = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else image
             image = np.moveaxis(image, 0, 2) if input_data_format == ChannelDimension.FIRST else image
         converted = to_rgb8(image)

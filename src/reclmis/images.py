@@ -75,6 +75,7 @@ def _check_extent(image: Image.Image, path: Path) -> None:
 def to_rgb8(image: Any) -> Image.Image:
     """An image of any kind as 8-bit RGB.
 
+    - Paths are read, see [`read_image`].
     - PIL images of every mode. Transparency is laid over black, the background of a radiograph.
     - 16-bit integers fill the whole range: 65535 becomes 255. Pixels that use 12 of 16 bits come out dark; window them
       first. Wider integers, and Pillow's mode `I`, count as 8-bit where no value is above 255, and as 16-bit otherwise.
@@ -84,8 +85,11 @@ def to_rgb8(image: Any) -> Image.Image:
       the one named first; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha).
 
     Raises:
+        UnreadableImageError: a path that [`read_image`] cannot read.
         ValueError: values outside these ranges, not a number, or a shape that is no image.
     """
+    if isinstance(image, str | Path):
+        return read_image(image)
     if not isinstance(image, Image.Image):
         return _array_to_rgb8(image)
     if 0 in image.size:

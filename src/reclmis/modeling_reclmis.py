@@ -29,7 +29,7 @@ from .losses import (
     soften_twice,
     total_loss,
 )
-from .text import build_text_encoder
+from .text import build_text_encoder, without_padding
 from .vision import build_visual_backbone
 
 # Parameters that only training needs, by the name of their module.
@@ -185,14 +185,11 @@ class RecLMISModel(PreTrainedModel):
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        if labels is not None and generator is None and not self.training and not torch.compiler.is_compiling():
-            generator = torch.Generator(pixel_values.device).manual_seed(0)
         word_mask = attention_mask.bool() if attention_mask is not None else None
         # Released weights attend to padding as if it were words.
         attended = word_mask if self.config.text_padding == "ignore" else None
 
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
-            features = self.visual_backbone(pixel_values)
+        features = self.encode_image(pixel_values)
         visual = self.visual_projection(features[-1])  # V
         states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)  # type: ignore[arg-type]
         words = self.word_projection(states, attended)  # E
@@ -205,9 +202,10 @@ class RecLMISModel(PreTrainedModel):
         if labels is not None:
             with torch.autocast(pixel_values.device.type, enabled=False):
                 loss_terms = self._segmentation_terms(logits, labels)
+            note_ids = None if input_ids is None else without_padding(input_ids, attention_mask)
             loss_terms |= self._auxiliary_terms(
                 visual.flatten(2).transpose(1, 2), words, patches, states, patch_interest, word_interest, word_mask,
-                attended, same_note_ids=_without_padding(input_ids, attention_mask), generator=generator,
+                attended, same_note_ids=note_ids, generator=generator,
             )  # fmt: skip
             loss = total_loss(loss_terms, self.loss_weights)
 
@@ -226,6 +224,11 @@ class RecLMISModel(PreTrainedModel):
         )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
+
+    def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps of the visual backbone, fine to coarse, for `[B, num_channels, H, W]`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
+            return self.visual_backbone(pixel_values)
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `[B, L, W]` of the text encoder for `[B, L]` ids. With a frozen encoder they depend on the note
@@ -277,6 +280,8 @@ class RecLMISModel(PreTrainedModel):
         """Contrastive and reconstruction terms. `visual` is V as tokens `[B, N, C]`, `patches` is V', `word_mask` marks
         the real words, `attended` those that attention sees (`None` for all)."""
         config, terms = self.config, {}
+        if generator is None and not self.training and not torch.compiler.is_compiling():
+            generator = torch.Generator(visual.device).manual_seed(0)
         if config.trains_contrastive:
             with _named("contrastive"):
                 terms["contrastive"] = self._contrastive(
@@ -573,12 +578,6 @@ def _named(term: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise RuntimeError(f"The loss term {term!r} cannot be computed: {error}") from error
-
-
-def _without_padding(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-    if input_ids is None or attention_mask is None:
-        return input_ids
-    return input_ids.masked_fill(~attention_mask.bool(), -1)
 
 
 def _check_released_target(text_width: int, width: int) -> None:

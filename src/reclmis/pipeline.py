@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .images import read_image, to_rgb8
+from .images import to_rgb8
 from .modeling_reclmis import RecLMISModel
 
 TASK = "language-guided-segmentation"
@@ -64,8 +64,7 @@ class LanguageGuidedSegmentationPipeline(Pipeline):
             raise ValueError(
                 "A request needs an image and a note: pipe(image, note='...'), or dictionaries of `image` and `note`."
             )
-        image = input_["image"]
-        image = read_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else to_rgb8(image)
+        image = to_rgb8(input_["image"])
         inputs = self.processor(images=image, text=input_["note"], return_tensors="pt")
         return {**inputs, "target_sizes": torch.tensor([[image.height, image.width]])}
 

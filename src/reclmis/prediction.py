@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from .images import read_image, to_rgb8
-from .text import NoteTable
 
 
 @dataclass
@@ -86,12 +85,9 @@ def _predictions(model, processor, numbered, batch_size, threshold, on_error) ->
 def _check_note(note: Any, source: str, model: Any, processor: Any) -> None:
     if not isinstance(note, str) or not note.strip():
         raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
-    table = model.text_encoder
-    if isinstance(table, NoteTable) and not table.knows(**processor.tokenize([note], "pt").to(model.device)).all():
-        raise ValueError(
-            f"The note for {source} ({note!r}) is not among the {len(table.note_ids)} that this model keeps in place of "
-            "its text encoder. Ask one of those, or use the model with its encoder."
-        )
+    knows = getattr(model.text_encoder, "knows", None)
+    if knows is not None and not knows(**processor.tokenize([note], "pt").to(model.device)).all():
+        raise ValueError(f"The note for {source} ({note!r}) is {model.text_encoder.refusal}")
 
 
 def _opened(image: Any, source: str) -> Image.Image:

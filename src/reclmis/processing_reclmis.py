@@ -111,19 +111,20 @@ class RecLMISProcessor(ProcessorMixin):
             notes = [text] if isinstance(text, str) else list(text)
             if images is not None and len(notes) != len(data["pixel_values"]):
                 raise ValueError(f"{len(data['pixel_values'])} images, but {len(notes)} notes.")
-            tokens = self.tokenize(notes, return_tensors=return_tensors, max_length=max_length, stacklevel=4)
-            if trim:
-                longest = max((int(sum(mask)) for mask in tokens["attention_mask"]), default=0)
-                cut = {name: [row[:longest] for row in rows] for name, rows in tokens.items()}
-                stacked = {name: torch.stack(rows) for name, rows in cut.items()} if return_tensors == "pt" else cut
-                tokens = BatchFeature(data=stacked)
-            data.update(tokens)
+            data.update(self.tokenize(notes, return_tensors, max_length, trim=trim, stacklevel=4))
         return BatchFeature(data=data)
 
     def tokenize(
-        self, notes: list[str], return_tensors: str | None = None, max_length: int | None = None, stacklevel: int = 3
+        self,
+        notes: list[str],
+        return_tensors: str | None = None,
+        max_length: int | None = None,
+        *,
+        trim: bool = False,
+        stacklevel: int = 3,
     ) -> BatchFeature:
-        """Notes -> `input_ids` and `attention_mask` `[B, max_length]`, as lists or, for `"pt"`, as int64 tensors."""
+        """Notes -> `input_ids` and `attention_mask` `[B, max_length]`, as lists or, for `"pt"`, as int64 tensors;
+        with `trim` only as long as the longest note."""
         for index, note in enumerate(notes):
             if not isinstance(note, str):
                 raise TypeError(f"Note {index} is {note!r}, not a string; an image without a note takes ''.")
@@ -140,6 +141,8 @@ class RecLMISProcessor(ProcessorMixin):
         ids = [tokens or [self._stand_in()] for tokens in ids]
         own_pad = getattr(self.tokenizer, "pad_token_id", None)
         pad = self.pad_token_id if self.pad_token_id is not None else (own_pad or 0)
+        if trim:
+            length = max(map(len, ids), default=0)
         data = {
             "input_ids": [[*tokens, *[pad] * (length - len(tokens))] for tokens in ids],
             "attention_mask": [[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in ids],

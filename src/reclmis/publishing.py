@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
+from .errors import one_line
 from .model_card import build_model_card
 from .modeling_reclmis import RecLMISModel
 from .processing_reclmis import RecLMISProcessor
@@ -73,13 +74,13 @@ def card_of_checkpoint(
     """
     whole = RecLMISModel.from_pretrained(str(folder))
     RecLMISProcessor.from_pretrained(str(folder))
-    training_parameters = None if whole.config.prune_reconstruction else whole.num_parameters()
-    pruned = RecLMISModel.from_pretrained(str(folder), prune_reconstruction=True)
+    already = whole.config.prune_reconstruction
+    pruned = whole if already else RecLMISModel.from_pretrained(str(folder), prune_reconstruction=True)
     return build_model_card(
         repo_id,
         whole.config,
         count_cost(pruned),
-        training_parameters=training_parameters,
+        training_parameters=None if already else whole.num_parameters(),
         evaluation=evaluation,
         run=run,
         license=license,
@@ -218,15 +219,11 @@ def _readable(repo_id: str, endpoint: str):
             403: f"The token may not write to {repo_id!r}: use one with write access, or another owner.",
             404: f"{endpoint} knows no {repo_id!r} that this token may see.",
         }
-        raise PushError(reasons.get(status or 0, f"{endpoint} refused the push: {_one_line(error)}")) from error
+        raise PushError(reasons.get(status or 0, f"{endpoint} refused the push: {one_line(error)}")) from error
     except (httpx.HTTPError, ConnectionError, TimeoutError) as error:
         raise PushError(
-            f"{endpoint} could not be reached, or broke off ({_one_line(error)}): nothing was published; try again."
+            f"{endpoint} could not be reached, or broke off ({one_line(error)}): nothing was published; try again."
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 __all__ = ["PushError", "card_of_checkpoint", "checkpoint_files", "push_checkpoint", "read_record"]

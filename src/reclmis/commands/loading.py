@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import one_line
 from . import CommandError
 
 
@@ -61,8 +62,3 @@ def _check_vocabulary(name: str, model: Any, processor: Any) -> None:
         raise CommandError(
             f"the tokenizer in {name!r} has {used} ids, but its text encoder knows {known}; they are not of one model."
         )
-
-
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

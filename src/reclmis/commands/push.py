@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..errors import one_line
 from . import CommandError
 
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..publishing import PushError, card_of_checkpoint, checkpoint_files, push_checkpoint, read_record
-    from .loading import one_line, without_loading_bar
+    from .loading import without_loading_bar
 
     beside = args.folder.parent / "run.json"
     record = args.record or (beside if beside.is_file() else None)

@@ -23,6 +23,9 @@ class TextEncoder(Protocol):
     an attribute `build_tokenizer(config, notes)`, called by [`RecLMISProcessor.from_model_config`] with the model's
     configuration and the training notes (or `None`), which returns a tokenizer of transformers with at most `vocab_size`
     ids. Without it, users construct the processor with a tokenizer themselves.
+
+    An encoder that answers some notes only has a method `knows(input_ids, attention_mask) -> [B] bool`, a text
+    `refusal` of what to say of the others, for which it raises a `ValueError`, and computes nothing.
     """
 
     width: int
@@ -35,6 +38,11 @@ class TextEncoder(Protocol):
     def get_input_embeddings(self) -> nn.Module: ...
 
     def set_input_embeddings(self, value: nn.Module) -> None: ...
+
+
+def without_padding(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """`[B, L]` ids with -1 for padding, whatever id it was filled up with: equal rows are equal notes."""
+    return input_ids if attention_mask is None else input_ids.masked_fill(~attention_mask.bool(), -1)
 
 
 def build_text_encoder(part_id: str, *, max_length: int, **text_config: Any) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..registry import register_text_encoder
+from .base import without_padding
 
 NAME = "note_table"
 
@@ -48,11 +49,16 @@ class NoteTable(nn.Module):
             torch._assert_async(known.all(), "A note is not in the model's table of notes.")
         elif not known.all():
             missing = (~known).nonzero()[:, 0].tolist()
-            raise ValueError(
-                f"Note(s) {', '.join(map(str, missing))} of the batch are not among the {len(self.note_ids)} that this "
-                "model keeps in place of its text encoder. Ask one of those, or use the model with its encoder."
-            )
+            raise ValueError(f"Note(s) {', '.join(map(str, missing))} of the batch are {self.refusal}")
         return self.states[equal.int().argmax(dim=1)]
+
+    @property
+    def refusal(self) -> str:
+        """What to say of a note that is not in the table."""
+        return (
+            f"not among the {len(self.note_ids)} that this model keeps in place of its text encoder. Ask one of those, or "
+            "use the model with its encoder."
+        )
 
     def knows(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """`[B]` bool: which notes are in the table."""
@@ -62,7 +68,7 @@ class NoteTable(nn.Module):
         length = self.note_ids.shape[1]
         if input_ids.shape[1] != length:
             raise ValueError(f"The table's notes have {length} tokens, but this one has {input_ids.shape[1]}.")
-        return (_without_padding(input_ids, attention_mask)[:, None] == self.note_ids).all(dim=-1)
+        return (without_padding(input_ids, attention_mask)[:, None] == self.note_ids).all(dim=-1)
 
     def get_input_embeddings(self) -> nn.Module:
         raise NotImplementedError("A table of notes has no token embeddings.")
@@ -116,10 +122,6 @@ def with_note_table(model: Any, processor: Any, notes: Iterable[str]) -> Any:
         # One at a time: in a batch, matrix products round differently.
         tokens = processor.tokenize([note], return_tensors="pt", max_length=config.max_text_length)
         ids, mask = (tokens[key].to(model.device) for key in ("input_ids", "attention_mask"))
-        table.text_encoder.note_ids[row] = _without_padding(ids, mask)[0].cpu()
+        table.text_encoder.note_ids[row] = without_padding(ids, mask)[0].cpu()
         table.text_encoder.states[row] = model.encode_text(ids, mask)[0].to("cpu", table.text_encoder.states.dtype)
     return table.to(model.device, model.dtype).eval()
-
-
-def _without_padding(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    return input_ids if attention_mask is None else input_ids.masked_fill(~attention_mask.bool(), -1)
