@@ -75,7 +75,11 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     run.add_argument("--output_dir", type=Path, required=True)
     run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
     run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    own = ("set", "visual_backbone", "text_encoder", "normalise_notes", "normalize_per_image")
+    if args.init and (ignored := [f"--{name}" for name in own if getattr(args, name)]):
+        parser.error(f"{', '.join(ignored)} cannot change what --init brings; leave one of them out.")
+    return args
 
 
 def build_datasets(args):
@@ -101,14 +105,13 @@ def build_model(args, notes):
     if "text_encoder" in changes:
         changes.setdefault("text_config", {})
     config = getattr(RecLMISConfig, args.preset)(**changes)
-    processor = RecLMISProcessor.from_model_config(config, notes=notes, normalise_notes=args.normalise_notes)
+    processor = RecLMISProcessor.from_model_config(
+        config, notes=notes, normalise_notes=args.normalise_notes, normalize_per_image=args.normalize_per_image
+    )
     if config.text_encoder == "tokens":
         config.text_config["vocab_size"] = len(processor.tokenizer)
     model = RecLMISModel.from_parts(config)
     processor.image_processor.pad_size_divisor = model.backbone_stride
-    if args.normalize_per_image:
-        processor.image_processor.normalize_per_image = True
-        processor.image_processor.do_normalize = False
     return model, processor
 
 

@@ -290,7 +290,8 @@ def convert_checkpoint(path: str | Path, output: str | Path, *, max_text_length:
         RuntimeError: the written model answers otherwise than the converted one.
     """
     from .image_processing_reclmis import RecLMISImageProcessor
-    from .processing_reclmis import RecLMISProcessor, load_clip_tokenizer
+    from .processing_reclmis import RecLMISProcessor
+    from .text.clip import load_clip_tokenizer
 
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

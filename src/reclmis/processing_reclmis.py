@@ -1,20 +1,18 @@
 """Image and note -> tensors; logits -> mask."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from transformers import AutoTokenizer, BatchFeature, ProcessorMixin
+from transformers import BatchFeature, ProcessorMixin
 
 from .configuration_reclmis import RecLMISConfig
 from .image_processing_reclmis import RecLMISImageProcessor, RecLMISImageProcessorKwargs
 from .notes import normalise_note, parse_note
-from .registry import text_encoders
-from .text.clip import PAPER_WEIGHTS
+from .registry import text_encoders, visual_backbones
+from .text.clip import load_clip_tokenizer
 from .vision import build_visual_backbone
-
-CLIP_VOCABULARY_SIZE = 49408
 
 # What callers used to transformers may say about truncation, because it is what happens anyway.
 _PADDINGS: dict[Any, bool] = {"max_length": False, "longest": True, True: True}
@@ -164,6 +162,7 @@ class RecLMISProcessor(ProcessorMixin):
         notes: Iterable[str] | None = None,
         stride: int | None = None,
         normalise_notes: bool = False,
+        normalize_per_image: bool = False,
     ) -> "RecLMISProcessor":
         """The processor that a model of this configuration needs.
 
@@ -172,6 +171,7 @@ class RecLMISProcessor(ProcessorMixin):
             notes: training notes, from which the tokenizer of the text encoder `tokens` is learned.
             stride: the model's `backbone_stride`, to which images are padded; `None` asks the backbone.
             normalise_notes: see the class; a tokenizer that is learned learns the canonical sentences then.
+            normalize_per_image: see [`RecLMISImageProcessor`]; in place of a pretrained backbone's mean and deviation.
 
         Raises:
             ValueError: no notes for `tokens`, or a tokenizer with more ids than the text encoder.
@@ -182,7 +182,7 @@ class RecLMISProcessor(ProcessorMixin):
             pad_size_divisor=_backbone_stride(config) if stride is None else stride,
             num_channels=config.num_channels,
             num_labels=config.num_labels,
-            **_pretrained_statistics(config),
+            **({"normalize_per_image": True} if normalize_per_image else _pretrained_statistics(config)),
         )
         if normalise_notes and notes is not None:
             notes = [normalise_note(note) for note in notes]
@@ -192,12 +192,11 @@ class RecLMISProcessor(ProcessorMixin):
             raise ValueError(
                 f"The tokenizer has {len(tokenizer)} ids, but `text_config['vocab_size']` is {vocab_size}; raise it."
             )
-        pad = 0 if config.text_encoder == "clip" else None
         return cls(
             image_processor,
             tokenizer,
             max_length=config.max_text_length,
-            pad_token_id=pad,
+            pad_token_id=getattr(text_encoders.get(config.text_encoder), "pad_token_id", None),
             normalise_notes=normalise_notes,
         )
 
@@ -274,23 +273,7 @@ def _normalised(notes: list[str], stacklevel: int) -> list[str]:
     return [normalise_note(note) for note in notes]
 
 
-def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
-    source, _, name = config.text_encoder.partition(":")
-    pretrained = config.text_config.get("pretrained")
-    name = pretrained if isinstance(pretrained, str) else name
-    if source == "clip":
-        return load_clip_tokenizer(name or PAPER_WEIGHTS)
-    if source == "hf" and name:
-        return _load_tokenizer(name, config.text_config.get("model_type"))
-    if source in ("tokens", "hf"):
-        from .text.note_tokenizer import build_note_tokenizer
-
-        if notes is None:
-            raise ValueError(
-                f"The text encoder {config.text_encoder!r} learns its tokenizer from the training notes: pass `notes`."
-            )
-        vocab_size = config.text_config.get("vocab_size", 4096)
-        return build_note_tokenizer(notes, vocab_size=vocab_size, max_length=config.max_text_length)
+def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None) -> Any:
     build = getattr(text_encoders.get(config.text_encoder), "build_tokenizer", None)
     if build is None:
         raise ValueError(
@@ -298,56 +281,6 @@ def _build_tokenizer(config: RecLMISConfig, notes: Iterable[str] | None):
             "`build_tokenizer(config, notes)`, or construct `RecLMISProcessor(image_processor, tokenizer)` yourself."
         )
     return build(config, notes)
-
-
-def _load_tokenizer(name: str, model_type: str | None):
-    try:
-        try:
-            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        except ValueError:
-            # A tokenizer that comes as code is never run; the one of the encoder's type reads the same files.
-            if model_type is None:
-                raise
-            return AutoTokenizer.from_pretrained(name, tokenizer_type=model_type)
-    except OSError as error:
-        raise OSError(
-            f"The tokenizer of {name!r} is neither cached nor reachable. Connect once, or give a folder. ({error})"
-        ) from error
-
-
-def load_clip_tokenizer(source: str = PAPER_WEIGHTS):
-    """CLIP's byte-pair tokenizer: from the Hub's cache, else from the vocabulary inside open_clip, else from the Hub.
-
-    Args:
-        source: Hub id or folder of a CLIP model; its tokenizer is the same for all of OpenAI's.
-
-    Raises:
-        OSError: none of the three is there.
-    """
-    from transformers import CLIPTokenizer
-
-    from .text.clip_vocabulary import open_clip_tokenizer
-
-    ways: tuple[Callable[[], Any], ...] = (
-        lambda: CLIPTokenizer.from_pretrained(source, local_files_only=True),
-        open_clip_tokenizer,
-        lambda: CLIPTokenizer.from_pretrained(source),
-    )
-    reasons = []
-    for load in ways:
-        try:
-            tokenizer = load()
-        except (OSError, ImportError) as error:
-            reasons.append(str(error).strip().partition("\n")[0])
-            continue
-        # Where the files are missing, transformers hands out a tokenizer without a vocabulary and says nothing.
-        if len(tokenizer) >= CLIP_VOCABULARY_SIZE:
-            return tokenizer
-        reasons.append(f"transformers found no vocabulary of {source}")
-    raise OSError(
-        f"CLIP's tokenizer ({source}) is neither cached nor reachable. Connect once, or install the vocabulary with "
-        f"`pip install reclmis[clip]`. Tried: {' | '.join(reasons)}"
-    )
 
 
 def _backbone_stride(config: RecLMISConfig) -> int:
@@ -362,19 +295,11 @@ def _backbone_stride(config: RecLMISConfig) -> int:
 
 
 def _pretrained_statistics(config: RecLMISConfig) -> dict[str, Any]:
-    """A pretrained timm backbone keeps the mean and deviation that it was trained with."""
-    source, _, name = config.visual_backbone.partition(":")
-    if source != "timm" or not config.visual_config.get("pretrained"):
+    """A pretrained backbone keeps the mean and deviation that it was trained with, if its builder knows them."""
+    read = getattr(visual_backbones.get(config.visual_backbone), "pretrained_statistics", None)
+    if read is None or not config.visual_config.get("pretrained"):
         return {}
-    import timm
-
-    settings = timm.get_pretrained_cfg(name)
-    if settings is None:
-        raise ValueError(f"timm {timm.__version__} has no weights for {name!r}; leave `pretrained` out.")
-    mean, std = list(settings.mean), list(settings.std)
-    if config.num_channels == 1:
-        # timm sums the stem's filters over the colours; a grey image is the mean of them.
-        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    mean, std = read(config.visual_backbone.partition(":")[2], config.num_channels)
     return {"do_normalize": True, "image_mean": mean, "image_std": std}
 
 

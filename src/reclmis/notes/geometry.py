@@ -142,46 +142,26 @@ def _frozen(heights: set[str] | None) -> frozenset[str] | None:
 
 def _areas(mask: np.ndarray) -> list[dict[str, tuple[float, float]]]:
     """For every connected area its top and bottom, as shares of the height, on each side that it is on."""
-    rows, starts, ends = _runs(mask)
-    area_of = _connected(rows, starts, ends, mask.shape[1])
+    from scipy import ndimage
+
+    labels, number = ndimage.label(mask, structure=np.ones((3, 3)))
+    if not number:
+        return []
     height, width = mask.shape
+    half = width // 2
+    sizes = np.bincount(labels.ravel(), minlength=number + 1)[1:]
+    areas: list[dict[str, tuple[float, float]]] = [{} for _ in range(number)]
+
+    def rows(place: tuple[slice, slice]) -> tuple[float, float]:
+        return place[0].start / height, place[0].stop / height
+
     # The middle column of an odd width is on neither side.
-    on_left = np.clip(np.minimum(ends, width // 2) - starts, 0, None)
-    on_right = np.clip(ends - np.maximum(starts, width - width // 2), 0, None)
-    sizes = np.bincount(area_of, weights=ends - starts)
-    areas: list[dict[str, tuple[float, float]]] = [{} for _ in sizes]
-    for side, pixels in (("left", on_left), ("right", on_right)):
-        shares = np.bincount(area_of, weights=pixels) / sizes
-        for index in np.flatnonzero(shares > _SHARE_OF_SIDE):
-            inside = rows[(area_of == index) & (pixels > 0)]
-            areas[index][side] = (inside[0] / height, (inside[-1] + 1) / height)
-    for number in (number for number, area in enumerate(areas) if not area):
-        inside = rows[area_of == number]
-        areas[number] = dict.fromkeys(SIDES, (inside[0] / height, (inside[-1] + 1) / height))
+    for side, part in (("left", labels[:, :half]), ("right", labels[:, width - half :])):
+        shares = np.bincount(part.ravel(), minlength=number + 1)[1:] / sizes
+        for area, share, place in zip(areas, shares, ndimage.find_objects(part, number), strict=True):
+            if share > _SHARE_OF_SIDE:
+                area[side] = rows(place)
+    for area, place in zip(areas, ndimage.find_objects(labels), strict=True):
+        if not area:
+            area.update(dict.fromkeys(SIDES, rows(place)))
     return areas
-
-
-def _runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows, first and past-the-last columns of all horizontal runs of foreground, in reading order."""
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    return rows, starts, np.nonzero(edges == -1)[1]
-
-
-def _connected(rows: np.ndarray, starts: np.ndarray, ends: np.ndarray, width: int) -> np.ndarray:
-    """The number of the 8-connected area that each run belongs to, from 0 without gaps."""
-    # In one line of pixels, with a gap between rows that no diagonal bridges, the runs below one are neighbours in order.
-    stride = width + 2
-    first = np.searchsorted(rows * stride + ends, (rows + 1) * stride + starts, "left")
-    last = np.searchsorted(rows * stride + starts, (rows + 1) * stride + ends, "right")
-    parents = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parents[run] != run:
-            parents[run] = run = parents[parents[run]]
-        return run
-
-    for run, (begin, end) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        for below in range(begin, end):
-            parents[root(below)] = root(run)
-    return np.unique([root(run) for run in range(len(rows))], return_inverse=True)[1]

@@ -22,7 +22,8 @@ class TextEncoder(Protocol):
     called once when a configuration is made, which returns everything needed to build the encoder offline ever after; and
     an attribute `build_tokenizer(config, notes)`, called by [`RecLMISProcessor.from_model_config`] with the model's
     configuration and the training notes (or `None`), which returns a tokenizer of transformers with at most `vocab_size`
-    ids. Without it, users construct the processor with a tokenizer themselves.
+    ids. Without it, users construct the processor with a tokenizer themselves. An attribute `pad_token_id` fills notes up
+    with another id than the tokenizer's own.
 
     An encoder that answers some notes only has a method `knows(input_ids, attention_mask) -> [B] bool`, a text
     `refusal` of what to say of the others, for which it raises a `ValueError`, and computes nothing.

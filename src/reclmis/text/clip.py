@@ -1,5 +1,6 @@
 """CLIP's text tower. The image half of CLIP is never built."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..registry import register_text_encoder
 
 PAPER_WEIGHTS = "openai/clip-vit-base-patch32"
+VOCABULARY_SIZE = 49408
 
 
 class CLIPTextTower(nn.Module):
@@ -59,3 +61,48 @@ def build_clip(name: str, *, max_length: int, **config: Any) -> CLIPTextTower:
     if max_length > positions:
         raise ValueError(f"`max_text_length` is {max_length}, but this CLIP text tower has {positions} positions.")
     return tower
+
+
+def _build_tokenizer(config: Any, notes: Iterable[str] | None) -> Any:
+    pretrained = config.text_config.get("pretrained")
+    return load_clip_tokenizer(pretrained if isinstance(pretrained, str) else PAPER_WEIGHTS)
+
+
+build_clip.build_tokenizer = _build_tokenizer  # type: ignore[attr-defined]
+# As released weights were trained; the tokenizer's own padding is the end token.
+build_clip.pad_token_id = 0  # type: ignore[attr-defined]
+
+
+def load_clip_tokenizer(source: str = PAPER_WEIGHTS):
+    """CLIP's byte-pair tokenizer: from the Hub's cache, else from the vocabulary inside open_clip, else from the Hub.
+
+    Args:
+        source: Hub id or folder of a CLIP model; its tokenizer is the same for all of OpenAI's.
+
+    Raises:
+        OSError: none of the three is there.
+    """
+    from transformers import CLIPTokenizer
+
+    from .clip_vocabulary import open_clip_tokenizer
+
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: CLIPTokenizer.from_pretrained(source, local_files_only=True),
+        open_clip_tokenizer,
+        lambda: CLIPTokenizer.from_pretrained(source),
+    )
+    reasons = []
+    for load in ways:
+        try:
+            tokenizer = load()
+        except (OSError, ImportError) as error:
+            reasons.append(str(error).strip().partition("\n")[0])
+            continue
+        # Where the files are missing, transformers hands out a tokenizer without a vocabulary and says nothing.
+        if len(tokenizer) >= VOCABULARY_SIZE:
+            return tokenizer
+        reasons.append(f"transformers found no vocabulary of {source}")
+    raise OSError(
+        f"CLIP's tokenizer ({source}) is neither cached nor reachable. Connect once, or install the vocabulary with "
+        f"`pip install reclmis[clip]`. Tried: {' | '.join(reasons)}"
+    )

@@ -1,12 +1,16 @@
 """Any Hugging Face text encoder (BERT, RoBERTa, MPNet, XLM-R, ...), as `hf:<model>`."""
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 
+from ..errors import one_line
 from ..registry import register_text_encoder
+from .note_tokenizer import learn_tokenizer
 
 # Checkpoints with code of their own around an encoder that transformers has: CXR-BERT is a BERT with one more head.
 KNOWN_AS = {"cxr-bert": "bert"}
@@ -98,3 +102,33 @@ def _complete_config(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 build_hugging_face.complete_config = _complete_config  # type: ignore[attr-defined]
+
+
+def _build_tokenizer(config: Any, notes: Iterable[str] | None) -> Any:
+    """The encoder's own, or one learned from the notes where the encoder has no name to get it by."""
+    pretrained = config.text_config.get("pretrained")
+    name = pretrained if isinstance(pretrained, str) else config.text_encoder.partition(":")[2]
+    return _load_tokenizer(name, config.text_config.get("model_type")) if name else learn_tokenizer(config, notes)
+
+
+build_hugging_face.build_tokenizer = _build_tokenizer  # type: ignore[attr-defined]
+
+
+def _load_tokenizer(name: str, model_type: str | None):
+    try:
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        except ValueError as error:
+            # A tokenizer that comes as code is never run; the one of the encoder's type reads the same files.
+            if model_type is None:
+                raise
+            warnings.warn(
+                f"The tokenizer of {name!r} cannot be had as published ({one_line(error)}): transformers' own for "
+                f"{model_type!r} reads its files instead.",
+                stacklevel=2,
+            )
+            return AutoTokenizer.from_pretrained(name, tokenizer_type=model_type)
+    except OSError as error:
+        raise OSError(
+            f"The tokenizer of {name!r} is neither cached nor reachable. Connect once, or give a folder. ({error})"
+        ) from error

@@ -1,6 +1,7 @@
 """A tokenizer learned from the notes of a training set, for the text encoder `tokens`."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -54,3 +55,17 @@ def build_note_tokenizer(
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
+
+
+def learn_tokenizer(config: Any, notes: Iterable[str] | None) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model whose text encoder has none of its own.
+
+    Raises:
+        ValueError: no notes to learn it from.
+    """
+    if notes is None:
+        raise ValueError(
+            f"The text encoder {config.text_encoder!r} learns its tokenizer from the training notes: pass `notes`."
+        )
+    vocab_size = config.text_config.get("vocab_size", 4096)
+    return build_note_tokenizer(notes, vocab_size=vocab_size, max_length=config.max_text_length)

@@ -10,6 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..attention import MultiHeadAttention
 from ..registry import register_text_encoder
+from .note_tokenizer import learn_tokenizer
 
 
 class TokenTransformer(nn.Module):
@@ -85,3 +86,6 @@ def build_tokens(name: str, *, max_length: int, **config) -> TokenTransformer:
     if name:
         raise ValueError(f"The text encoder 'tokens' takes no name, got {name!r}; set `text_config`.")
     return TokenTransformer(max_length=max_length, **config)
+
+
+build_tokens.build_tokenizer = learn_tokenizer  # type: ignore[attr-defined]

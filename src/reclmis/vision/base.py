@@ -21,6 +21,8 @@ class VisualBackbone(Protocol):
     A registered builder is called as `builder(name, *, num_channels, image_size, **visual_config)`, where `name` is the
     part of the id behind the colon. It allocates and never reads weights: those come from the checkpoint, or from
     `load_pretrained(source)`, which a backbone may define and [`RecLMISModel.from_parts`] calls.
+    A builder may carry an attribute `pretrained_statistics(name, num_channels) -> (mean, deviation)`, lists per channel,
+    with which the processor of a pretrained backbone normalises images.
     Non-persistent buffers must be rebuilt by a method `init_non_persistent_buffers()` of the module that owns them,
     since a model is loaded without running its constructor's arithmetic.
     """

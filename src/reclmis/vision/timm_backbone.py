@@ -146,3 +146,24 @@ def build_timm_backbone(name: str, *, num_channels: int, image_size: int, **argu
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"timm cannot give feature maps of {name!r}: {error}. Choose another model.") from error
     raise AssertionError("unreachable: the last candidate returns or raises")
+
+
+def _pretrained_statistics(name: str, num_channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation per channel that timm's weights were trained with.
+
+    Raises:
+        ValueError: timm has no weights of that name.
+    """
+    import timm
+
+    settings = timm.get_pretrained_cfg(name)
+    if settings is None:
+        raise ValueError(f"timm {timm.__version__} has no weights for {name!r}; leave `pretrained` out.")
+    mean, std = list(settings.mean), list(settings.std)
+    if num_channels == 1:
+        # timm sums the stem's filters over the colours; a grey image is the mean of them.
+        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    return mean, std
+
+
+build_timm_backbone.pretrained_statistics = _pretrained_statistics  # type: ignore[attr-defined]
