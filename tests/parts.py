@@ -3,11 +3,16 @@
 import torch
 
 from reclmis.configuration_reclmis import RecLMISConfig
+from reclmis.image_processing_reclmis import RecLMISImageProcessor
 from reclmis.modeling_reclmis import RecLMISModel
+from reclmis.processing_reclmis import RecLMISProcessor
+from reclmis.text.note_tokenizer import build_note_tokenizer
 
 LENGTH = 12
 
 TINY_TEXT = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+# With room for a learned tokenizer, which knows every byte.
+NOTE_TEXT = {**TINY_TEXT, "vocab_size": 400}
 
 
 def tiny_config(**changes) -> RecLMISConfig:
@@ -32,10 +37,22 @@ def tiny_model(**changes) -> RecLMISModel:
     return RecLMISModel(tiny_config(**changes)).eval()
 
 
-def lively(model: RecLMISModel) -> RecLMISModel:
+def tiny_processor(notes) -> RecLMISProcessor:
+    """For `tiny_model(text_config=NOTE_TEXT)`, with a tokenizer learned from these notes."""
+    image_processor = RecLMISImageProcessor(size={"height": 64, "width": 64})
+    return RecLMISProcessor(image_processor, build_note_tokenizer(list(notes) * 2, vocab_size=400), max_length=LENGTH)
+
+
+def write_checkpoint(folder, notes, **changes) -> None:
+    """A lively model and its processor."""
+    lively(tiny_model(text_config=NOTE_TEXT, **changes)).save_pretrained(folder)
+    tiny_processor(notes).save_pretrained(folder)
+
+
+def lively(model: RecLMISModel, inputs=None) -> RecLMISModel:
     """Gives batch norms statistics of real activations, so that an untrained network's logits have a scale of 1."""
-    generator = torch.Generator().manual_seed(1)
-    inputs = make_inputs(batch=8, generator=generator)
+    if inputs is None:
+        inputs = make_inputs(batch=8, generator=torch.Generator().manual_seed(1))
     model.train()
     with torch.no_grad():
         for _ in range(12):

@@ -8,22 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from reclmis import RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis import RecLMISModel, RecLMISProcessor
 from reclmis.cli import main
 from reclmis.text.note_tokenizer import build_note_tokenizer
-from tests.parts import LENGTH, lively, tiny_model
+from tests.parts import write_checkpoint
 
 NOTE = "upper left lung"
-TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    lively(tiny_model(text_config=TEXT)).save_pretrained(folder)
-    image_processor = RecLMISImageProcessor(size={"height": 64, "width": 64})
-    tokenizer = build_note_tokenizer([NOTE, "lower right lung"] * 2, vocab_size=400)
-    RecLMISProcessor(image_processor, tokenizer, max_length=LENGTH).save_pretrained(folder)
+    write_checkpoint(folder, [NOTE, "lower right lung"])
     return folder
 
 

@@ -6,21 +6,16 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from reclmis import RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis import RecLMISModel, RecLMISProcessor
 from reclmis.prediction import predict
-from reclmis.text.note_tokenizer import build_note_tokenizer
-from tests.parts import LENGTH, lively, tiny_model
+from tests.parts import write_checkpoint
 
 NOTES = ["upper left lung", "lower right lung", "all lungs"]
-TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 
 def write_model(folder, num_labels=1):
     changes = {"id2label": {0: "background", 1: "left", 2: "right"}} if num_labels == 3 else {}
-    lively(tiny_model(text_config=TEXT, **changes)).save_pretrained(folder)
-    tokenizer = build_note_tokenizer(NOTES * 2, vocab_size=400)
-    RecLMISProcessor(RecLMISImageProcessor(size={"height": 64, "width": 64}), tokenizer, max_length=LENGTH,
-                     pad_token_id=0).save_pretrained(folder)  # fmt: skip
+    write_checkpoint(folder, NOTES, **changes)
     return str(folder)
 
 

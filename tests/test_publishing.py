@@ -11,17 +11,15 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils._http import http_backoff
 from safetensors.torch import load as load_tensors
 
-from reclmis import RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis import RecLMISModel
 from reclmis.cli import main
 from reclmis.model_card import build_model_card
 from reclmis.profiling import Cost
 from reclmis.publishing import PushError, card_of_checkpoint, checkpoint_files, push_checkpoint
-from reclmis.text.note_tokenizer import build_note_tokenizer
 from tests.conftest import REPOSITORY
 from tests.hub_server import TOKEN, running_hub
-from tests.parts import LENGTH, lively, make_inputs, tiny_config, tiny_model
+from tests.parts import make_inputs, tiny_config, write_checkpoint
 
-TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 REPOSITORY_ID = "org/reclmis-tiny"
 FIGURES = {"dice_per_image": 0.8, "iou_per_image": 0.7, "dice_pooled": 0.85, "iou_pooled": 0.74, "images": 6}
 EVALUATION = {"dataset": "MoNuSeg", "split": "validation", "images": 6, "sha256": "ab" * 32, "seed": 3,
@@ -35,10 +33,7 @@ RUN = {"command": "examples/train.py --dataset ../data/MoNuSeg --seed 5", "seed"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "best"
-    lively(tiny_model(text_config=TEXT)).save_pretrained(folder)
-    tokenizer = build_note_tokenizer(["upper left lung"] * 2, vocab_size=400)
-    RecLMISProcessor(RecLMISImageProcessor(size={"height": 64, "width": 64}), tokenizer, max_length=LENGTH,
-                     pad_token_id=0).save_pretrained(folder)  # fmt: skip
+    write_checkpoint(folder, ["upper left lung"])
     return folder
 
 

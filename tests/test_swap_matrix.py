@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reclmis import RecLMISConfig, RecLMISModel
-from tests.parts import make_inputs, tiny_config
+from tests.parts import lively, make_inputs, tiny_config
 from tests.text.test_encoders import ENCODERS
 
 # Name -> arguments of timm that make a small one, image size, channels.
@@ -53,21 +53,12 @@ def inputs_for(config: RecLMISConfig, batch=2, labels=False):
     return inputs
 
 
-def calm(model, inputs):
-    """Batch statistics of real activations, so that logits have a scale."""
-    model.train()
-    with torch.no_grad():
-        for _ in range(6):
-            model(**inputs)
-    return model.eval()
-
-
 @pytest.fixture(scope="module", params=CASES)
 def model(request):
     make, name = CASES[request.param]
     torch.manual_seed(0)
     config = make(name)
-    return calm(RecLMISModel(config), inputs_for(config, batch=4))
+    return lively(RecLMISModel(config), inputs_for(config, batch=4))
 
 
 @torch.no_grad()

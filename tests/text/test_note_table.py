@@ -3,30 +3,24 @@
 import pytest
 import torch
 
-from reclmis import RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis import RecLMISModel
 from reclmis.prediction import predict
 from reclmis.text import NoteTable, with_note_table
-from reclmis.text.note_tokenizer import build_note_tokenizer
-from tests.parts import LENGTH, lively, tiny_model
+from tests.parts import LENGTH, NOTE_TEXT, lively, tiny_model, tiny_processor
 
 NOTES = ["upper left lung", "lower right lung, two infected areas", "", "bilateral pulmonary infection"]
-TEXT = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-CLIP = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 24,
-        "intermediate_size": 64, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+CLIP = {**NOTE_TEXT, "projection_dim": 24, "intermediate_size": 64, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def processor():
-    tokenizer = build_note_tokenizer(NOTES * 2, vocab_size=400)
-    return RecLMISProcessor(
-        RecLMISImageProcessor(size={"height": 64, "width": 64}), tokenizer, max_length=LENGTH, pad_token_id=0
-    )
+    return tiny_processor(NOTES)
 
 
 @pytest.fixture(scope="module", params=["tokens", "clip, padding attended"])
 def model(request):
     if request.param == "tokens":
-        return lively(tiny_model(text_config=TEXT))
+        return lively(tiny_model(text_config=NOTE_TEXT))
     return lively(tiny_model(text_encoder="clip", text_config=CLIP, text_padding="attend"))
 
 
