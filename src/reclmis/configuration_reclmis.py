@@ -25,8 +25,8 @@ class RecLMISConfig(PreTrainedConfig):
         visual_config (`dict`): arguments of the visual backbone, kept with the model so that loading needs no network.
         text_encoder (`str`): `"clip"`, `"tokens"`, `"hf:<model>"`, or a registered id.
         visual_frozen (`bool` or `list[str]`): no gradient into the visual backbone (`True`), or into its modules and
-            parameters of these names, such as `["stem", "down_blocks.0"]` of the U-Net or `["network.blocks.0"]` of a timm
-            network. What is frozen stays in evaluation mode.
+            parameters of these names, such as `["stem", "down_blocks.0"]` of the U-Net or `["network.layer1"]` of
+            timm's ResNets. What is frozen stays in evaluation mode.
         text_config (`dict`): architecture of the text encoder, kept with the model so that loading needs no network.
         text_frozen (`bool`): no gradient into the text encoder, which then stays in evaluation mode.
         num_labels (`int`): K, the number of output channels. 1 is binary (one logit, sigmoid); K > 1 is a softmax over

@@ -99,8 +99,6 @@ def with_note_table(model: Any, processor: Any, notes: Iterable[str]) -> Any:
     Raises:
         ValueError: no notes.
     """
-    from ..modeling_reclmis import RecLMISModel
-
     unique = sorted(set(notes))
     if not unique:
         raise ValueError("A table needs at least one note.")
@@ -111,7 +109,7 @@ def with_note_table(model: Any, processor: Any, notes: Iterable[str]) -> Any:
         "width": model.text_encoder.width,
         "vocab_size": model.text_encoder.vocab_size,
     }
-    table: Any = RecLMISModel(config)
+    table = type(model)(config)
     kept = {key: value for key, value in model.state_dict().items() if not key.startswith("text_encoder.")}
     own = {key for key in table.state_dict() if not key.startswith("text_encoder.")}
     if own != kept.keys():
