@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from reclmis.data import read_mask
+from reclmis.data.masks import MaskFormat
 from reclmis.images import UnreadableImageError
 
 TRUTH = np.zeros((12, 10), np.uint8)
@@ -96,3 +97,69 @@ def test_broken_files_are_named(tmp_path):
     path.write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"mask\.png"):
         read_mask(path)
+
+
+COLOURS = ((0, 0, 0), (200, 30, 30), (30, 30, 200))
+
+
+def painted(classes):
+    return np.array(COLOURS, np.uint8)[classes]
+
+
+@pytest.mark.parametrize("kind", ["array", "RGB", "RGBA", "P"])
+def test_painted_classes(kind, tmp_path):
+    classes = TRUTH * 2
+    classes[0, :4] = 1
+    masks = {"array": painted(classes), "RGB": Image.fromarray(painted(classes)), "P": palette(COLOURS, classes),
+             "RGBA": Image.fromarray(painted(classes)).convert("RGBA")}  # fmt: skip
+    np.testing.assert_array_equal(MaskFormat(3, COLOURS).read(masks[kind]), classes)
+    if kind != "array":
+        masks[kind].save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(MaskFormat(3, COLOURS).read(tmp_path / "mask.png"), classes)
+
+
+def test_two_colours_make_a_binary_mask_whatever_they_are():
+    white_is_background = ((255, 255, 255), (0, 90, 0))
+    pixels = np.array(white_is_background, np.uint8)[TRUTH]
+    np.testing.assert_array_equal(MaskFormat(colours=white_is_background).read(pixels), TRUTH)
+
+
+def test_colours_of_no_class_are_named():
+    pixels = painted(TRUTH).copy()
+    pixels[0, 0] = (100, 15, 15)
+    with pytest.raises(ValueError, match=r"\(100, 15, 15\).*without smoothing"):
+        MaskFormat(3, COLOURS).read(pixels)
+
+
+INSTANCES = TRUTH.astype(np.int32)
+INSTANCES[3:5, 2:5], INSTANCES[5:7, 6:9] = 300, 70000
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        INSTANCES,
+        Image.fromarray(INSTANCES),
+        Image.fromarray((INSTANCES % 249).astype(np.uint16)),
+        palette([(9, 9, 9), *((i, 5, 255 - i) for i in range(1, 256))], (INSTANCES % 249).astype(np.uint8)),
+        Image.fromarray(np.stack([INSTANCES % 249, INSTANCES % 7, INSTANCES * 0], axis=2).astype(np.uint8)),
+    ],
+    ids=["array", "I", "I;16", "P", "RGB"],
+)
+def test_instances_are_foreground(mask):
+    np.testing.assert_array_equal(MaskFormat(instances=True).read(mask), TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_labels": 0}, "at least 1"),
+        ({"num_labels": 3, "instances": True}, "binary"),
+        ({"num_labels": 3, "colours": COLOURS[:2]}, "3 different"),
+        ({"num_labels": 3, "colours": (*COLOURS[:2], COLOURS[1])}, "3 different"),
+        ({"colours": ((0, 0, 0), (0, 0, 256))}, "0 to 255"),
+    ],
+)
+def test_formats_that_contradict_themselves(settings, message):
+    with pytest.raises(ValueError, match=message):
+        MaskFormat(**settings)

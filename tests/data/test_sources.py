@@ -297,7 +297,7 @@ def test_a_name_comes_before_a_folder_of_that_name(tmp_path, monkeypatch):
     (tmp_path / "synthetic").mkdir()
     monkeypatch.chdir(tmp_path)
     assert len(load_dataset_by_name("synthetic", num_train=1, num_validation=1, size=32)["train"]) == 1
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="no layout that is known"):
         load_dataset_by_name("./synthetic")
 
 

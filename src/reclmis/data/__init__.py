@@ -2,30 +2,50 @@
 
 from .augment import Augmentation, affine, flip_vertical, mirror, photometric, rotate90
 from .collate import Collator, NotedSegmentationDataset
-from .masks import read_mask
+from .export import embed_files, write_parquet
+from .image_note_mask import load_image_note_mask
+from .inventory import Inventory
+from .lvit import load_lvit
+from .masks import MaskFormat, read_mask
 from .notes import mirror_note, note_count, note_survives, note_zones
+from .originals import load_monuseg, load_mosmed, load_original, load_qata
 from .pairing import DataError, SkippedDataWarning
-from .sources import load_dataset_by_name, load_lvit
+from .patients import patient_of
+from .sources import load_dataset_by_name, load_hub, load_parquet, load_saved, scan_by_name
 from .synthetic import make_sample, synthetic_dataset
 
 __all__ = [
     "Augmentation",
     "Collator",
     "DataError",
+    "Inventory",
+    "MaskFormat",
     "NotedSegmentationDataset",
     "SkippedDataWarning",
     "affine",
+    "embed_files",
     "flip_vertical",
     "load_dataset_by_name",
+    "load_hub",
+    "load_image_note_mask",
     "load_lvit",
+    "load_monuseg",
+    "load_mosmed",
+    "load_original",
+    "load_parquet",
+    "load_qata",
+    "load_saved",
     "make_sample",
     "mirror",
     "mirror_note",
     "note_count",
     "note_survives",
     "note_zones",
+    "patient_of",
     "photometric",
     "read_mask",
     "rotate90",
+    "scan_by_name",
     "synthetic_dataset",
+    "write_parquet",
 ]

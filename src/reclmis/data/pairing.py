@@ -3,16 +3,21 @@
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
+from PIL.Image import Image
+
 from ..images import UnreadableImageError, read_image
-from .masks import read_mask
+from .annotations import ANNOTATION_SUFFIX, AnnotationError, read_annotation
+from .masks import MaskFormat
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ANNOTATION_SUFFIX)
 MASK_PREFIX = "mask_"
 _IGNORED = ("thumbs.db", "desktop.ini")
 
@@ -39,12 +44,20 @@ class SkippedDataWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Pair:
-    """One sample on disk. `id` is the stem of the image's file name."""
+    """One sample on disk.
+
+    Attributes:
+        id: the stem of the image's file name, unless its source has other names.
+        image, mask: files.
+        note: as written.
+        patient: whom or which scan it shows, where the source says so.
+    """
 
     id: str
     image: Path
     mask: Path
     note: str
+    patient: str = ""
 
 
 @dataclass
@@ -61,7 +74,7 @@ def pair_split(
     masks: Iterable[Path],
     notes: list[tuple[str, str]],
     *,
-    num_labels: int = 1,
+    mask_format: MaskFormat | None = None,
     verify: bool = True,
     notes_elsewhere: Collection[str] = (),
 ) -> tuple[list[Pair], list[str]]:
@@ -74,13 +87,13 @@ def pair_split(
         split: its name, for the messages.
         images, masks: files, in any order.
         notes: rows `(name, note)`.
-        num_labels: classes that masks may hold.
+        mask_format: how masks are read; by default as binary ones.
         verify: decode every image and mask, whether it found its partners or not.
         notes_elsewhere: [`canonical`] names whose notes belong to another split of the same table.
     """
     problems: list[str] = []
-    image_files = _by_name(split, "image", images, problems)
-    mask_files = _by_name(split, "mask", masks, problems)
+    image_files = _by_name(split, "image", images, IMAGE_SUFFIXES, problems)
+    mask_files = _by_name(split, "mask", masks, MASK_SUFFIXES, problems)
     note_rows = _notes_by_name(split, notes, problems)
     pairs = []
     for name, image in sorted(image_files.items.items()):
@@ -98,8 +111,11 @@ def pair_split(
     for name in sorted(note_rows.names - image_files.names - mask_files.names - set(notes_elsewhere)):
         problems.append(f"{split}: the note of {name!r} has no image{_close(name, image_files.names)}.")
     if verify:
-        broken, findings = _verify(split, image_files.items, mask_files.items, num_labels)
-        problems += findings
+        names = sorted({*image_files.items, *mask_files.items})
+        files = [(image_files.items.get(name), mask_files.items.get(name)) for name in names]
+        findings = verify_files(files, mask_format or MaskFormat())
+        problems += [f"{split}: {line}" for lines in findings for line in lines]
+        broken = {name for name, lines in zip(names, findings, strict=True) if lines}
         pairs = [pair for pair in pairs if canonical(pair.image.name) not in broken]
     return sorted(pairs, key=lambda pair: pair.id), problems
 
@@ -126,16 +142,18 @@ def canonical(name: str) -> str:
     """What an image, its mask and its note have in common: no folder, no image extension, no `mask_`."""
     name = name.replace("\\", "/").rsplit("/", 1)[-1]
     stem, dot, suffix = name.rpartition(".")
-    if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES:
+    if dot and f".{suffix.lower()}" in MASK_SUFFIXES:
         name = stem
     return name.removeprefix(MASK_PREFIX)
 
 
-def _by_name(split: str, kind: str, files: Iterable[Path], problems: list[str]) -> _Named[Path]:
+def _by_name(
+    split: str, kind: str, files: Iterable[Path], suffixes: Sequence[str], problems: list[str]
+) -> _Named[Path]:
     known, usual = [], _usual_suffixes(files := sorted(files))
     for path in files:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            problems.append(f"{split}: {kind} {path.name} has an unknown extension; use {', '.join(IMAGE_SUFFIXES)}.")
+        if path.suffix.lower() not in suffixes:
+            problems.append(f"{split}: {kind} {path.name} has an unknown extension; use {', '.join(suffixes)}.")
         else:
             known.append(path)
     # Two names that differ only in case are one file on half of all computers.
@@ -193,20 +211,34 @@ def _bulleted(problems: list[str]) -> str:
     return "\n".join(f"  - {problem}" for problem in problems)
 
 
-def _verify(split: str, images: dict[str, Path], masks: dict[str, Path], num_labels: int) -> tuple[set[str], list[str]]:
-    """Names of which a file is broken or the two do not match, and a line for each reason."""
-    names = sorted({*images, *masks})
+def verify_files(files: Sequence[tuple[Path | None, Path | None]], mask_format: MaskFormat) -> list[list[str]]:
+    """For each image and mask, a line for every reason why they cannot be used together; `None` is not looked at."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        findings = list(pool.map(lambda name: _check(images.get(name), masks.get(name), num_labels), names))
-    broken = {name for name, lines in zip(names, findings, strict=True) if lines}
-    return broken, [f"{split}: {line}" for lines in findings for line in lines]
+        return list(pool.map(lambda pair: _check(pair[0], pair[1], mask_format), files))
 
 
-def _check(image: Path | None, mask: Path | None, num_labels: int) -> list[str]:
+def read_files(image: Path, mask: Path, mask_format: MaskFormat) -> tuple[Image, np.ndarray]:
+    """A sample's image as 8-bit RGB, and its mask as class indices uint8 `[H, W]`.
+
+    Raises:
+        UnreadableImageError: one of them cannot be decoded.
+        ValueError: the mask's values tell no class.
+    """
+    pixels = read_image(image)
+    return pixels, _read_mask(mask, (pixels.height, pixels.width), mask_format)
+
+
+def _read_mask(path: Path, size: tuple[int, int], mask_format: MaskFormat) -> np.ndarray:
+    if path.suffix.lower() == ANNOTATION_SUFFIX:
+        return read_annotation(path, size)
+    return mask_format.read(path)
+
+
+def _check(image: Path | None, mask: Path | None, mask_format: MaskFormat) -> list[str]:
     """Decodes an image and its mask. The mask is read even when the image is broken: both are reported."""
     problems: list[str] = []
-    size = _size_of(image, lambda path: read_image(path).size[::-1], problems)
-    mask_size = _size_of(mask, lambda path: read_mask(path, num_labels).shape, problems)
+    size = _size_of(image, _image_size, problems)
+    mask_size = _size_of(mask, lambda path: _mask_size(path, size, mask_format), problems)
     if size and mask_size and size != mask_size:
         problems.append(
             f"{image} is {size[0]} x {size[1]} pixels, but its mask {mask} is {mask_size[0]} x {mask_size[1]}; give "
@@ -215,12 +247,23 @@ def _check(image: Path | None, mask: Path | None, num_labels: int) -> list[str]:
     return problems
 
 
+def _image_size(path: Path) -> tuple[int, int]:
+    image = read_image(path)
+    return image.height, image.width
+
+
+def _mask_size(path: Path, size: tuple[int, int] | None, mask_format: MaskFormat) -> tuple[int, int]:
+    """`size` is the image's, which outlines need; without an image they are only read."""
+    height, width = _read_mask(path, size or (1, 1), mask_format).shape
+    return height, width
+
+
 def _size_of(
-    path: Path | None, decode: Callable[[Path], tuple[int, ...]], problems: list[str]
-) -> tuple[int, ...] | None:
+    path: Path | None, decode: Callable[[Path], tuple[int, int]], problems: list[str]
+) -> tuple[int, int] | None:
     try:
         return decode(path) if path is not None else None
-    except UnreadableImageError as error:
+    except (UnreadableImageError, AnnotationError) as error:
         problems.append(str(error))
     except ValueError as error:
         problems.append(f"{path}: {error}")

@@ -1,93 +1,166 @@
-"""Datasets by name or folder. Every source gives the features `image`, `mask`, `note` and `id`."""
+"""Datasets by name, folder or Hub id. Every source gives the features `image`, `mask`, `note` and `id`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..registry import data_sources, register_data_source
-from .pairing import Pair, canonical, list_images, pair_split, settle
-from .tables import TABLE_SUFFIXES, scan_note_table
+from .image_note_mask import is_image_note_mask, load_image_note_mask, scan_image_note_mask
+from .inventory import Inventory
+from .lvit import is_lvit, load_lvit, scan_lvit
+from .originals import LAYOUTS, load_original, scan_original
+from .tables import TABLE_SUFFIXES
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict, IterableDatasetDict
 
-LVIT_SPLITS = {"train": "Train_Folder", "validation": "Val_Folder", "test": "Test_Folder"}
-SHARED_TABLE = "Train_Val_text"
-SHARED_SPLITS = ("train", "validation")
+_COLUMNS = ("image", "mask", "note", "id")
 
 
-def load_dataset_by_name(name_or_path: str | Path, **options: Any) -> "DatasetDict":
-    """A dataset by the name of a registered source (`"synthetic"`), as `source:argument`, or from a folder in LViT's
-    layout. A name comes before a folder of that name; write `./synthetic` for the folder.
+def load_dataset_by_name(name_or_path: str | Path, **options: Any) -> "DatasetDict | IterableDatasetDict":
+    """A dataset by the name of a registered source (`"synthetic"`), as `source:argument`, or from a folder or table.
+
+    A folder is recognised by what it holds: LViT's layout, an original download of QaTa-COV19, MosMedData+ or MoNuSeg,
+    `metadata.csv` or folders of images and masks, Parquet files, or what `save_to_disk` wrote. `hub:org/name` is a dataset
+    of the Hub. A name comes before a folder of that name; write `./synthetic` for the folder.
 
     Args:
         name_or_path: the dataset.
-        **options: of the source, see [`load_lvit`] and [`synthetic_dataset`].
+        **options: of the source, see [`load_lvit`], [`load_image_note_mask`], [`load_original`], [`load_hub`] and
+            [`synthetic_dataset`].
 
     Raises:
-        ValueError: neither a registered source nor a folder.
+        ValueError: neither a registered source nor a folder or table that is recognised.
         DataError: everything wrong with the data.
     """
     name = str(name_or_path)
     if name in data_sources:
         argument = name.partition(":")[2]
         return data_sources.get(name)(*([argument] if argument else []), **options)
-    if Path(name).is_dir():
-        return load_lvit(name, **options)
-    raise ValueError(
-        f"No dataset {name!r}: not a folder, and not a registered source ({', '.join(data_sources)}). Check the path, "
-        "or register the source with `reclmis.registry.register_data_source`."
-    )
+    path = Path(name)
+    kind = _kind(path)
+    if kind in LAYOUTS:
+        return load_original(kind, path, **options)
+    loaders: dict[str, Callable[..., Any]] = {
+        "lvit": load_lvit,
+        "image-note-mask": load_image_note_mask,
+        "saved": load_saved,
+        "parquet": load_parquet,
+    }
+    return loaders[kind](path, **options)
 
 
-@register_data_source("lvit")
-def load_lvit(
-    root: str | Path,
-    splits: Iterable[str] | None = None,
-    *,
-    num_labels: int = 1,
-    on_error: Literal["raise", "skip"] = "raise",
-    verify: bool = True,
-) -> "DatasetDict":
-    """QaTa-COV19, MosMedData+, MoNuSeg, or any data in the layout of LViT's users.
-
-        root/{Train,Val,Test}_Folder/img/          images
-        root/{Train,Val,Test}_Folder/labelcol/     masks, named like their image, with or without `mask_`
-        root/{Train,Val,Test}_Folder/*_text.xlsx   notes; or .csv, .tsv; or one `Train_Val_text.xlsx` for both, in the
-                                                   root or in a folder
-
-    Extensions of image, mask and table row may differ. Notes stay as they are. Samples are sorted by id, whatever the
-    order of the directory.
-
-    Args:
-        root: the folder.
-        splits: out of `train`, `validation` and `test`; by default all that are there.
-        num_labels: classes that masks may hold, 1 for binary.
-        on_error: `"raise"` everything wrong in one error, or `"skip"` the samples concerned with one warning.
-        verify: decode every file now, so that no bad one is met hours later.
-
-    Returns:
-        Splits with `image`, `mask` (as files; [`read_mask`] turns them into class indices), `note` and `id`.
+def scan_by_name(name_or_path: str | Path, splits: Iterable[str] | None = None, **options: Any) -> Inventory:
+    """The files of a folder or table, as [`load_dataset_by_name`] recognises it, with a line for everything wrong.
 
     Raises:
-        DataError: everything wrong with the data. A split without any usable sample is an error even when skipping.
-        FileNotFoundError: the folder has no split at all.
+        ValueError: not a source of files.
     """
-    from datasets import DatasetDict
+    name = str(name_or_path)
+    source, _, argument = name.partition(":")
+    scanners: dict[str, Callable[..., Inventory]] = {"lvit": scan_lvit, "image-note-mask": scan_image_note_mask}
+    if argument and (source in scanners or source in LAYOUTS):
+        kind, path = source, Path(argument)
+    else:
+        path = Path(name)
+        kind = _kind(path)
+    if kind in LAYOUTS:
+        return scan_original(kind, path, splits, **options)
+    if kind not in scanners:
+        raise ValueError(f"{name} holds no files of images and masks ({kind}). Give the folder that it was made from.")
+    return scanners[kind](path, splits, **options)
 
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be 'raise' or 'skip', got {on_error!r}.")
-    root = Path(root)
-    wanted = _wanted_splits(root, splits)
-    problems: list[str] = []
-    found = {}
+
+@register_data_source("hub")
+def load_hub(name: str, splits: Iterable[str] | None = None, *, streaming: bool = False, **options: Any):
+    """A dataset of the Hub, `org/name`, with the columns `image`, `mask`, `note` and `id`.
+
+    Args:
+        splits: by default all that are there.
+        streaming: fetch samples as they are asked for.
+        **options: of `datasets.load_dataset`, such as `revision` or `token`.
+
+    Raises:
+        ValueError: columns or splits that are not there.
+    """
+    from datasets import load_dataset
+
+    return _checked(load_dataset(name, streaming=streaming, **options), splits, name)
+
+
+def load_parquet(folder: str | Path, splits: Iterable[str] | None = None, *, streaming: bool = False, **options: Any):
+    """Parquet files in a folder, or one file, as [`write_parquet`] writes them: `train-*.parquet`, `validation-*.parquet`,
+    ..., also within a folder `data`. For the arguments see [`load_hub`].
+    """
+    from datasets import load_dataset
+
+    path = Path(folder)
+    if path.is_file():
+        options = {"data_files": str(path), **options}
+        return _checked(load_dataset("parquet", streaming=streaming, **options), splits, str(path))
+    return _checked(load_dataset(str(path), streaming=streaming, **options), splits, str(path))
+
+
+def load_saved(folder: str | Path, splits: Iterable[str] | None = None, *, streaming: bool = False):
+    """What a `DatasetDict` wrote with `save_to_disk`. For the arguments see [`load_hub`]."""
+    from datasets import IterableDatasetDict, load_from_disk
+
+    found = load_from_disk(str(folder))
+    if streaming:
+        found = IterableDatasetDict({split: rows.to_iterable_dataset() for split, rows in found.items()})
+    return _checked(found, splits, str(folder))
+
+
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "lvit": load_lvit,
+    "image-note-mask": load_image_note_mask,
+    "saved": load_saved,
+    "parquet": load_parquet,
+}
+
+
+def _checked(found: Any, splits: Iterable[str] | None, name: str):
+    wanted = list(found) if splits is None else [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
+    missing = [split for split in wanted if split not in found]
+    if missing or not wanted:
+        raise ValueError(f"{name} has no split {missing[0] if missing else wanted!r}; it has {', '.join(found)}.")
     for split in wanted:
-        found[split], wrong = _load_split(root, split, num_labels, verify)
-        problems += wrong
-    problems += _leave_out_shared(found)
-    problems += [f"{split}: no usable sample." for split, pairs in found.items() if not pairs]
-    settle(problems, on_error if all(found.values()) else "raise")
-    return DatasetDict({split: _to_dataset(pairs) for split, pairs in found.items()})
+        columns = found[split].column_names
+        lacking = [column for column in _COLUMNS if columns is not None and column not in columns]
+        if lacking:
+            raise ValueError(
+                f"{name}, {split}: columns {columns}, but no {', '.join(lacking)}. Rename them with `rename_column`."
+            )
+    return type(found)({split: found[split] for split in wanted})
+
+
+def _kind(path: Path) -> str:
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return "image-note-mask"
+    if path.is_file() and path.suffix.lower() == ".parquet":
+        return "parquet"
+    if path.is_file() and path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz"):
+        raise ValueError(f"{path} is an archive; unpack it first with `reclmis data unpack {path.name} FOLDER`.")
+    if path.is_dir():
+        if is_lvit(path):
+            return "lvit"
+        if (path / "dataset_dict.json").is_file():
+            return "saved"
+        if any(path.glob("*.parquet")) or any((path / "data").glob("*.parquet")):
+            return "parquet"
+        for layout, find in LAYOUTS.items():
+            if find(path):
+                return layout
+        if is_image_note_mask(path):
+            return "image-note-mask"
+        raise ValueError(
+            f"{path} has no layout that is known: Train_Folder/ (LViT), an original download of {', '.join(LAYOUTS)}, "
+            "metadata.csv, or images/ beside masks/. List the files in a table with the columns image, mask and note."
+        )
+    raise ValueError(
+        f"No dataset {str(path)!r}: not a folder or table, and not a registered source ({', '.join(data_sources)}). Check "
+        "the path, or register the source with `reclmis.registry.register_data_source`."
+    )
 
 
 @register_data_source("synthetic")
@@ -95,108 +168,3 @@ def _load_synthetic(**options: Any) -> "DatasetDict":
     from .synthetic import synthetic_dataset
 
     return synthetic_dataset(**options)
-
-
-def _wanted_splits(root: Path, splits: Iterable[str] | None) -> list[str]:
-    present = [split for split, folder in LVIT_SPLITS.items() if (root / folder).is_dir()]
-    if not present:
-        folders = ", ".join(LVIT_SPLITS.values())
-        raise FileNotFoundError(f"{root} has none of {folders}; is it the dataset's top folder?")
-    if splits is None:
-        return present
-    wanted = [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
-    unknown = [split for split in wanted if split not in LVIT_SPLITS]
-    if unknown or not wanted:
-        raise ValueError(f"No split {unknown[0] if unknown else wanted!r}; there are {', '.join(LVIT_SPLITS)}.")
-    return wanted
-
-
-def _load_split(root: Path, split: str, num_labels: int, verify: bool) -> tuple[list[Pair], list[str]]:
-    folder = root / LVIT_SPLITS[split]
-    missing = [name for name in ("img", "labelcol") if not (folder / name).is_dir()]
-    if missing:
-        return [], [f"{split}: {folder} has no folder {' and no folder '.join(missing)}; add it."]
-    try:
-        table, others = _find_table(root, folder, split)
-        notes, problems = scan_note_table(table)
-    except (OSError, ValueError) as error:
-        # Without notes, one line says it all; without this, every image would be reported.
-        return [], [f"{split}: {error}"]
-    problems = [f"{split}: {problem}" for problem in problems]
-    pairs, wrong = pair_split(
-        split,
-        list_images(folder / "img"),
-        list_images(folder / "labelcol"),
-        notes,
-        num_labels=num_labels,
-        verify=verify,
-        notes_elsewhere=_names_in(root, others),
-    )
-    return pairs, problems + wrong
-
-
-def _find_table(root: Path, folder: Path, split: str) -> tuple[Path, list[str]]:
-    """The split's table of notes, and the other splits that it serves.
-
-    Raises:
-        FileNotFoundError, ValueError: none, or several.
-    """
-    own = _tables_in(folder, lambda stem: stem.endswith("_text") and stem != SHARED_TABLE)
-    if own:
-        return _only(own), []
-    if split in SHARED_SPLITS:
-        places = dict.fromkeys([folder, root, *(root / LVIT_SPLITS[other] for other in SHARED_SPLITS)])
-        for place in places:
-            shared = _tables_in(place, lambda stem: stem == SHARED_TABLE)
-            if shared:
-                return _only(shared), [other for other in SHARED_SPLITS if other != split]
-    raise FileNotFoundError(
-        f"{folder} has no table of notes; add one named *_text with the extension {', '.join(TABLE_SUFFIXES)}"
-        + (f", or {SHARED_TABLE}.xlsx for training and validation." if split in SHARED_SPLITS else ".")
-    )
-
-
-def _tables_in(folder: Path, fits) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    # "~$" and "." begin the lock files of office programs.
-    files = (path for path in folder.iterdir() if path.suffix.lower() in TABLE_SUFFIXES and path.name[0] not in "~.")
-    return sorted(path for path in files if fits(path.stem))
-
-
-def _only(tables: list[Path]) -> Path:
-    if len(tables) > 1:
-        raise ValueError(f"several tables of notes ({', '.join(str(path) for path in tables)}); keep one.")
-    return tables[0]
-
-
-def _names_in(root: Path, splits: list[str]) -> set[str]:
-    folders = [root / LVIT_SPLITS[split] / "img" for split in splits]
-    return {canonical(path.name) for folder in folders if folder.is_dir() for path in list_images(folder)}
-
-
-def _leave_out_shared(found: dict[str, list[Pair]]) -> list[str]:
-    """Takes samples out of every split but the first that has their id, and says so."""
-    problems: list[str] = []
-    first: dict[str, str] = {}
-    for split, pairs in found.items():
-        for pair in pairs:
-            if pair.id in first:
-                problems.append(f"{split}: {pair.image.name} is also in {first[pair.id]}; keep it in one split.")
-        found[split] = [pair for pair in pairs if pair.id not in first]
-        first |= {pair.id: split for pair in found[split]}
-    return problems
-
-
-def _to_dataset(pairs: list[Pair]) -> "Dataset":
-    from datasets import Dataset, Features, Image, Value
-
-    return Dataset.from_dict(
-        {
-            "image": [str(pair.image) for pair in pairs],
-            "mask": [str(pair.mask) for pair in pairs],
-            "note": [pair.note for pair in pairs],
-            "id": [pair.id for pair in pairs],
-        },
-        features=Features({"image": Image(), "mask": Image(), "note": Value("string"), "id": Value("string")}),
-    )

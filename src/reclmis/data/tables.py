@@ -1,18 +1,21 @@
-"""Tables of notes: one row per image, read from `.xlsx` or delimited text without changing a character of the note."""
+"""Tables of notes: `.xlsx`, delimited text or JSON lines, read without changing a character of the note."""
 
 import csv
-import io
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-TABLE_SUFFIXES = (".xlsx", ".csv", ".tsv")
+TABLE_SUFFIXES = (".xlsx", ".csv", ".tsv", ".jsonl")
 IMAGE_COLUMNS = ("image", "image_name", "img", "file", "file_name", "filename", "name")
-NOTE_COLUMNS = ("description", "text", "note", "caption", "sentence", "report")
+NOTE_COLUMNS = ("description", "text", "note", "notes", "caption", "sentence", "report")
 _DELIMITERS = (";", "\t", ",")
 _EXCEL_ERRORS = ("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")
+_NOTE_TABLE = {"image": IMAGE_COLUMNS, "note": NOTE_COLUMNS}
 
 Row = tuple[str, str]
+# What a row holds under each kind of column. A note may be several.
+Record = dict[str, Any]
 
 
 def read_note_table(path: str | Path) -> list[Row]:
@@ -39,24 +42,59 @@ def scan_note_table(path: str | Path) -> tuple[list[Row], list[str]]:
     Raises:
         FileNotFoundError, ValueError: no row can be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No table of notes at {path}.")
-    table = _excel_rows(path) if path.suffix.lower() == ".xlsx" else _delimited_rows(path)
-    if not table:
-        raise ValueError(f"{path} is empty. Give it a header and one row per image.")
-    header = _normalised(table[0][1])
-    columns = _column(header, IMAGE_COLUMNS, path, "image"), _column(header, NOTE_COLUMNS, path, "note")
     rows, problems = [], []
-    for number, cells in table[1:]:
-        try:
-            rows.append(_row(cells, len(header), *columns))
-        except ValueError as error:
-            problems.append(f"{path}, row {number}: {error}")
+    for row in iterate_records(path, _NOTE_TABLE):
+        if isinstance(row, ValueError):
+            problems.append(str(row))
+        else:
+            rows += [(row["image"], note) for note in notes_of(row)]
     return rows, problems
 
 
-def _excel_rows(path: Path) -> list[tuple[int, Sequence[Any]]]:
+def notes_of(record: Record) -> list[str]:
+    """The notes of a record, of which JSON lines may list several."""
+    return record["note"] if isinstance(record["note"], list) else [record["note"]]
+
+
+def iterate_records(
+    path: str | Path, columns: Mapping[str, Sequence[str]], optional: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Record | ValueError]:
+    """The rows of a table one by one, holding none but the present one (of delimited text and JSON lines).
+
+    Args:
+        path: the table.
+        columns: names by which each kind of column is found, in any case; the first that is there counts.
+        optional: the same for kinds that may be missing, whose value is then "".
+
+    Yields:
+        The texts of a row by kind, blank ones as ""; or the error that names the row and what is wrong with it.
+
+    Raises:
+        FileNotFoundError: no such table.
+        ValueError: no header, columns that cannot be told, or a file that is no table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No table of notes at {path}.")
+    readers = {".xlsx": _excel_rows, ".jsonl": _json_rows}
+    rows = readers.get(path.suffix.lower(), _delimited_rows)(path, columns, optional or {})
+    nothing = True
+    for number, values in rows:
+        nothing = False
+        if number == 0:  # the header: it is read, but no row
+            continue
+        try:
+            yield _record(values)
+        except ValueError as error:
+            yield ValueError(f"{path}, row {number}: {error}")
+    if nothing:
+        raise ValueError(f"{path} is empty. Give it a header and one row per image.")
+
+
+_Rows = Iterator[tuple[int, Record | ValueError]]
+
+
+def _excel_rows(path: Path, columns, optional) -> _Rows:
     from openpyxl import load_workbook
 
     try:
@@ -68,64 +106,132 @@ def _excel_rows(path: Path) -> list[tuple[int, Sequence[Any]]]:
     except Exception as error:
         # A damaged archive raises whatever zip and XML readers stumble over.
         raise ValueError(f"{path} cannot be read as an Excel workbook: {error}. Save it again, or as CSV.") from error
-    return [(n, row) for n, row in enumerate(rows, start=1) if any(cell not in (None, "") for cell in row)]
+    numbered = ((n, row) for n, row in enumerate(rows, start=1) if any(cell not in (None, "") for cell in row))
+    yield from _under_header(path, numbered, columns, optional)
 
 
-def _delimited_rows(path: Path) -> list[tuple[int, Sequence[str]]]:
+def _delimited_rows(path: Path, columns, optional) -> _Rows:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        # newline="": line ends within quotes belong to the note.
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            delimiter = _delimiter(path, file, columns)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            numbered = ((number, cells) for number, cells in enumerate(reader, start=1) if any(cells))
+            yield from _under_header(path, numbered, columns, optional)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}. Save it again as UTF-8.") from error
-    # The header decides: notes are full of commas, column names are not.
-    readings = {mark: next(_parsed(text, mark, strict=False), (1, []))[1] for mark in _DELIMITERS}
-    fitting = [mark for mark, header in readings.items() if _has_both(_normalised(header))]
-    if not fitting and text.strip():
-        header = text.lstrip().splitlines()[0]
-        raise ValueError(
-            f"The header of {path} is {header!r}. Name the column of images ({', '.join(IMAGE_COLUMNS)}) and that of "
-            f"notes ({', '.join(NOTE_COLUMNS)}), with a semicolon, tab or comma between."
-        )
-    try:
-        return list(_parsed(text, fitting[0])) if fitting else []
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read as delimited text: {error}. Is a quote left open?") from error
 
 
-def _parsed(text: str, delimiter: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
-    # newline="": line ends within quotes belong to the note.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
-    return ((number, cells) for number, cells in enumerate(reader, start=1) if any(cells))
+def _delimiter(path: Path, file, columns) -> str:
+    """The mark by which the header has all columns. Notes are full of commas, column names are not."""
+    lines = (line for line in file if line.strip())
+    header = next(lines, "")
+    for mark in _DELIMITERS:
+        cells = _normalised(next(csv.reader([header], delimiter=mark), []))
+        if all(not set(cells).isdisjoint(names) for names in columns.values()):
+            return mark
+    if header:
+        wanted = " and ".join(f"that of {kind}s ({', '.join(names)})" for kind, names in columns.items())
+        raise ValueError(
+            f"The header of {path} is {header.rstrip()!r}. Name the column {wanted.removeprefix('that ')}, with a "
+            "semicolon, tab or comma between."
+        )
+    return ","
+
+
+def _json_rows(path: Path, columns, optional) -> _Rows:
+    yield 0, {}
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _json_record(line, {**columns, **optional}, optional)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}. Save it again as UTF-8.") from error
+
+
+def _json_record(line: str, columns, optional) -> Record | ValueError:
+    try:
+        # Nesting deeper than Python's stack would be a RecursionError.
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"no JSON ({error}). Write one object per line.")
+    if not isinstance(values, dict):
+        return ValueError(f"a {type(values).__name__} where an object should be. Write one object per line.")
+    keys = {str(key).strip().lower(): key for key in values}
+    record = {}
+    for kind, names in columns.items():
+        name = next((name for name in names if name in keys), None)
+        if name is None and kind not in optional:
+            return ValueError(f"keys {sorted(keys)}, none of which is the {kind} ({', '.join(names)}).")
+        record[kind] = values[keys[name]] if name is not None else None
+    return record
+
+
+def _under_header(path: Path, rows: Iterator[tuple[int, Sequence[Any]]], columns, optional) -> _Rows:
+    header: list[str] = []
+    for number, cells in rows:
+        if not header:
+            header = _normalised(cells)
+            places = _places(path, header, columns, optional)
+            yield 0, {}
+        elif len(cells) > len(header):
+            yield (
+                number,
+                ValueError(
+                    f"{len(cells)} cells under a header of {len(header)}. Put notes that hold the delimiter in quotes."
+                ),
+            )
+        elif len(cells) <= max(places[kind] for kind in columns):
+            yield (
+                number,
+                ValueError(f"{len(cells)} cell(s) under a header of {len(header)}. Fill the row, or take it out."),
+            )
+        else:
+            yield number, {kind: cells[place] if 0 <= place < len(cells) else None for kind, place in places.items()}
 
 
 def _normalised(header: Sequence[Any]) -> list[str]:
     return [str(cell or "").strip().lower() for cell in header]
 
 
-def _has_both(header: list[str]) -> bool:
-    return not set(header).isdisjoint(IMAGE_COLUMNS) and not set(header).isdisjoint(NOTE_COLUMNS)
+def _places(path: Path, header: list[str], columns, optional) -> dict[str, int]:
+    """Where each kind of column is; -1 for an optional one that is not there."""
+    places = {}
+    for kind, names in {**columns, **optional}.items():
+        found = [name for name in names if name in header]
+        if not found and kind in columns:
+            raise ValueError(f"{path} has columns {header}, none of which is the {kind} ({', '.join(names)}).")
+        if found and header.count(found[0]) > 1:
+            raise ValueError(f"{path} has {header.count(found[0])} columns {found[0]!r}; keep one.")
+        places[kind] = header.index(found[0]) if found else -1
+    return places
 
 
-def _column(header: list[str], names: tuple[str, ...], path: Path, kind: str) -> int:
-    found = [name for name in names if name in header]
-    if not found:
-        raise ValueError(f"{path} has columns {header}, none of which is the {kind} ({', '.join(names)}).")
-    if header.count(found[0]) > 1:
-        raise ValueError(f"{path} has {header.count(found[0])} columns {found[0]!r}; keep one.")
-    return header.index(found[0])
+def _record(values: Record | ValueError) -> Record:
+    if isinstance(values, ValueError):
+        raise values
+    return {
+        kind: _several(value) if kind == "note" and isinstance(value, list) else _text(kind, value)
+        for kind, value in values.items()
+    }
 
 
-def _row(cells: Sequence[Any], width: int, image_column: int, note_column: int) -> Row:
-    if len(cells) > width:
-        raise ValueError(f"{len(cells)} cells under a header of {width}. Put notes that hold the delimiter in quotes.")
-    if len(cells) <= max(image_column, note_column):
-        raise ValueError(f"{len(cells)} cell(s) under a header of {width}. Fill the row, or take it out.")
-    image, note = cells[image_column], cells[note_column]
-    if isinstance(image, int) and not isinstance(image, bool):
+def _several(values: list[Any]) -> list[str]:
+    if not values:
+        raise ValueError("an empty list. Write at least one note.")
+    return [_text("note", value) for value in values]
+
+
+def _text(kind: str, value: Any) -> str:
+    if kind != "note" and isinstance(value, int) and not isinstance(value, bool):
         # Excel turns a name like "12" into a number; its digits are still the name.
-        image = str(image)
-    for value in (image, note):
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"{value!r} is a {type(value).__name__}, not text. Format the cell as text.")
-        if value in _EXCEL_ERRORS:
-            raise ValueError(f"the formula failed with {value}. Write its text.")
-    return (image or "").strip(), note or ""
+        value = str(value)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r} is a {type(value).__name__}, not text. Format the cell as text.")
+    if value in _EXCEL_ERRORS:
+        raise ValueError(f"the formula failed with {value}. Write its text.")
+    return (value or "") if kind == "note" else (value or "").strip()
