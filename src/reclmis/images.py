@@ -1,5 +1,6 @@
 """Reading images: whatever a hospital or a camera wrote becomes 8-bit RGB, with the right pixels or an error."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +17,81 @@ class UnreadableImageError(ValueError):
     """A file that is missing, damaged, too large, or no image. The message names the path."""
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says. Safe to call from several threads.
+
+    Args:
+        path: the file, or its content.
+        name: what errors call it, in place of the path.
 
     Raises:
         UnreadableImageError: the file is missing, empty, truncated, no image, a stack of several images, or would
             unpack to more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    image = open_image(path)
+    image = open_image(path, name)
     try:
         return to_rgb8(image)
     except ValueError as error:
-        raise UnreadableImageError(f"{path}: {error}") from error
+        raise UnreadableImageError(f"{_called(path, name)}: {error}") from error
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     """Decodes a file completely, in the mode that it was written in, turned as its EXIF orientation says.
 
     Raises:
         UnreadableImageError: as [`read_image`].
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UnreadableImageError(f"{path} is {'a folder' if path.is_dir() else 'missing'}; give an image file.")
-    if path.stat().st_size == 0:
-        raise UnreadableImageError(f"{path} is empty (0 bytes); copy it again.")
+    name = _called(path, name)
+    file = _checked_file(path, name)
     try:
-        with Image.open(path) as image:
-            _check_extent(image, path)
+        with Image.open(file) as image:
+            _check_extent(image, name)
             image.load()
-            return ImageOps.exif_transpose(image)
+            turned = ImageOps.exif_transpose(image)
+            # A copy forgets it, and masks want to know whether theirs smears edges.
+            turned.format = image.format
+            return turned
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{path} is no image that Pillow knows; convert it to PNG.") from error
+        raise UnreadableImageError(f"{name} is no image that Pillow knows; convert it to PNG.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(f"{path} is refused: {error} {_TOO_LARGE}") from error
+        raise UnreadableImageError(f"{name} is refused: {error} {_TOO_LARGE}") from error
     except Exception as error:
         # Pillow's format plugins raise whatever a broken byte leads them to: OSError, SyntaxError, KeyError, ...
-        raise UnreadableImageError(f"{path} is damaged ({type(error).__name__}: {error}); copy it again.") from error
+        raise UnreadableImageError(f"{name} is damaged ({type(error).__name__}: {error}); copy it again.") from error
+
+
+def _called(path: str | Path | bytes, name: str) -> str:
+    return name or ("An image" if isinstance(path, bytes) else str(path))
+
+
+def _checked_file(path: str | Path | bytes, name: str) -> Path | BytesIO:
+    if isinstance(path, bytes):
+        size = len(path)
+    else:
+        path = Path(path)
+        if not path.is_file():
+            raise UnreadableImageError(f"{name} is {'a folder' if path.is_dir() else 'missing'}; give an image file.")
+        size = path.stat().st_size
+    if size == 0:
+        raise UnreadableImageError(f"{name} is empty (0 bytes); copy it again.")
+    return BytesIO(path) if isinstance(path, bytes) else path
 
 
 _TOO_LARGE = "Cut it into tiles, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
 
 
-def _check_extent(image: Image.Image, path: Path) -> None:
+def _check_extent(image: Image.Image, name: str) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise UnreadableImageError(
-            f"{path} would unpack to {image.width} x {image.height} pixels, more than {limit}. {_TOO_LARGE}"
+            f"{name} would unpack to {image.width} x {image.height} pixels, more than {limit}. {_TOO_LARGE}"
         )
     # An MPO is a photograph with previews of itself; other formats of several frames are stacks.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
-        raise UnreadableImageError(f"{path} holds {frames} images; save the one you mean as a file of its own.")
+        raise UnreadableImageError(f"{name} holds {frames} images; save the one you mean as a file of its own.")
 
 
 def to_rgb8(image: Any) -> Image.Image:

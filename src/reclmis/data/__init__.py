@@ -1,7 +1,7 @@
 """Data: folders of images, masks and notes into HF Datasets, text-safe augmentation, and a synthetic set."""
 
 from .augment import Augmentation, affine, flip_vertical, mirror, photometric, rotate90
-from .collate import Collator, NotedSegmentationDataset
+from .collate import Collator, NotedSegmentationDataset, NotedSegmentationStream
 from .export import embed_files, write_parquet
 from .image_note_mask import load_image_note_mask
 from .inventory import Inventory
@@ -21,6 +21,7 @@ __all__ = [
     "Inventory",
     "MaskFormat",
     "NotedSegmentationDataset",
+    "NotedSegmentationStream",
     "SkippedDataWarning",
     "affine",
     "embed_files",

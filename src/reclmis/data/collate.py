@@ -1,13 +1,16 @@
 """From a HF dataset to batches of tensors."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
-from ..images import to_rgb8
+from ..images import open_image, to_rgb8
 from .augment import Augmentation, Sample
 from .masks import read_mask
 
@@ -27,7 +30,8 @@ class NotedSegmentationDataset(Dataset):
         note: a sentence that replaces every note, for control experiments.
 
     Raises (on access):
-        ValueError: a mask that does not have its image's size, or whose values tell no class.
+        ValueError: a file that cannot be read, a mask that does not have its image's size, or whose values tell no class;
+            the sample is named.
     """
 
     def __init__(
@@ -41,14 +45,7 @@ class NotedSegmentationDataset(Dataset):
         cache: bool = False,
         note: str | None = None,
     ) -> None:
-        missing = [name for name in _COLUMNS if name not in dataset.column_names]
-        if missing:
-            raise ValueError(
-                f"The dataset has columns {dataset.column_names}, but lacks {', '.join(missing)}. Rename them with "
-                "`rename_column`."
-            )
-        # The other columns, such as a distractor's mask, would be decoded with every row.
-        self.dataset = dataset.select_columns(list(_COLUMNS))
+        self.dataset = _undecoded(dataset)
         self.augmentation = augmentation
         self.num_labels = num_labels
         self.size = size
@@ -90,15 +87,100 @@ class NotedSegmentationDataset(Dataset):
         return sample if self.note is None else {**sample, "note": self.note}
 
 
+class NotedSegmentationStream(IterableDataset):
+    """[`NotedSegmentationDataset`] for a HF `IterableDataset`: samples as they come, none kept.
+
+    Order and augmentation are functions of (seed, epoch): HF datasets shuffles shards and a buffer, and the augmentation
+    of a sample depends on its id alone. Workers share the shards; what [`shard`] leaves to this process does not overlap
+    with that of another.
+
+    Args:
+        dataset: the HF iterable dataset.
+        augmentation, num_labels, size, seed, note: as of [`NotedSegmentationDataset`].
+        shuffle: size of the buffer to draw from, 0 to keep the order.
+
+    Raises (on iteration):
+        ValueError: as [`NotedSegmentationDataset`].
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        augmentation: Augmentation | None = None,
+        *,
+        num_labels: int = 1,
+        size: tuple[int, int] | None = None,
+        seed: int = 0,
+        note: str | None = None,
+        shuffle: int = 0,
+    ) -> None:
+        self.dataset = _undecoded(dataset)
+        if shuffle:
+            self.dataset = self.dataset.shuffle(seed=seed, buffer_size=shuffle)
+        self.augmentation = augmentation
+        self.num_labels = num_labels
+        self.size = size
+        self.seed = seed
+        self.note = note
+        # Shared memory: workers that outlive an epoch must see the next one.
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+
+    def shard(self, rank: int, world_size: int) -> "NotedSegmentationStream":
+        """Keeps one process's part. Parts may differ in size by some samples; under Accelerate, which deals batches out
+        evenly, leave this alone.
+        """
+        from datasets.distributed import split_dataset_by_node
+
+        self.dataset = split_dataset_by_node(self.dataset, rank=rank, world_size=world_size)
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another order and other draws, in workers that live on as well. Call it between epochs."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[Sample]:
+        epoch = int(self._epoch)
+        self.dataset.set_epoch(epoch)
+        for row in self.dataset:
+            sample = decode_sample(row, self.num_labels, self.size)
+            if self.note is not None:
+                sample["note"] = self.note
+            if self.augmentation is not None:
+                sample = self.augmentation(sample, seed=self.seed, epoch=epoch)
+            yield sample
+
+
+def _undecoded(dataset: Any) -> Any:
+    """The columns that a sample needs, files as files: [`decode_sample`] reads them and names what it cannot read."""
+    from datasets import Image as ImageFeature
+
+    columns = dataset.column_names
+    if columns is None:
+        raise ValueError("The dataset does not say its columns; give it `features`, or call `_resolve_features`.")
+    missing = [name for name in _COLUMNS if name not in columns]
+    if missing:
+        raise ValueError(
+            f"The dataset has columns {columns}, but lacks {', '.join(missing)}. Rename them with `rename_column`."
+        )
+    # The other columns, such as a distractor's mask, would be decoded with every row.
+    dataset = dataset.select_columns(list(_COLUMNS))
+    for name in ("image", "mask"):
+        if dataset.features is not None and isinstance(dataset.features[name], ImageFeature):
+            dataset = dataset.cast_column(name, ImageFeature(decode=False))
+    return dataset
+
+
 def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int] | None = None) -> Sample:
     """A row of the HF dataset as arrays: `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`, `note`, `id`, and
-    `original_size` (height, width).
+    `original_size` (height, width). Image and mask may be decoded, or files as HF datasets has them.
 
     Raises:
-        ValueError: image and mask differ in size, or the mask's values tell no class; the id is named.
+        ValueError: a file that cannot be read, image and mask differ in size, or the mask's values tell no class; the id
+            is named.
     """
     try:
-        image, mask = to_rgb8(row["image"]), read_mask(row["mask"], num_labels)
+        image = to_rgb8(_opened(row["image"], "its image"))
+        mask = read_mask(_opened(row["mask"], "its mask"), num_labels)
     except ValueError as error:
         raise ValueError(f"Sample {row['id']!r}: {error}") from error
     _check_sizes(row["id"], (image.height, image.width), mask.shape)
@@ -114,6 +196,21 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
         "id": row["id"],
         "original_size": original,
     }
+
+
+def _opened(value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.get("bytes") is not None:
+        return open_image(value["bytes"], value.get("path") or name)
+    path = value.get("path")
+    if not path:
+        raise ValueError(f"{name} is missing; leave the row out.")
+    if "://" in path:
+        # A file of a Hub dataset that is streamed.
+        with fsspec.open(path, "rb") as file:
+            return open_image(file.read(), path)
+    return Path(path)
 
 
 def _check_sizes(name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

@@ -74,12 +74,8 @@ def read_mask(mask: Any, num_labels: int = 1) -> np.ndarray:
     """
     if num_labels < 1:
         raise ValueError(f"`num_labels` must be at least 1, got {num_labels}.")
-    if isinstance(mask, str | Path):
-        path, mask = mask, open_image(mask)
-        with Image.open(path) as header:
-            format = header.format
-    else:
-        format = getattr(mask, "format", None)
+    mask = _opened(mask)
+    format = getattr(mask, "format", None)
     values = _plane(mask)
     present = _present(values)
     if num_labels > 1:
