@@ -5,13 +5,15 @@ python examples/evaluate.py --model runs/qata/best --dataset path/to/QaTa-COV19 
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from reclmis import RecLMISModel, RecLMISProcessor
-from reclmis.data import load_dataset_by_name
+from reclmis.data import build_manifest, load_dataset_by_name, read_manifest
+from reclmis.data.manifest import MANIFEST
 from reclmis.evaluation.predictions import evaluate
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE, text_dependence
-from reclmis.training.record import dataset_hash, run_record
+from reclmis.training.record import run_record
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -47,14 +49,28 @@ def main(argv=None) -> dict:
     for name, row in table.items():
         print(f"{name:<12}{row['dice_per_image']:>12.4f}{row['iou_per_image']:>12.4f}"
               f"{row['dice_pooled']:>13.4f}{row['iou_pooled']:>12.4f}")  # fmt: skip
+    content = build_manifest({args.split: dataset})[args.split]
+    warn_of_training_images(args.model, content)
     result = run_record(
         args.seed, model=args.model, dataset=Path(args.dataset).name, split=args.split,
-        images=len(dataset), sha256=dataset_hash(dataset), metrics=table,
+        images=len(dataset), sha256=content["sha256"], metrics=table,
     )  # fmt: skip
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def warn_of_training_images(model: str, content: dict) -> None:
+    """Says so where the checkpoint's manifest names images of this split."""
+    if not (Path(model) / MANIFEST).is_file():
+        return
+    seen = len(set(content["samples"]) & set(read_manifest(model)["train"]["samples"]))
+    if seen:
+        print(
+            f"{seen} of these {content['images']} images were trained on: the figures above are no test.",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
-from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, load_dataset_by_name
+from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, build_manifest, load_dataset_by_name
+from reclmis.data.manifest import summary
 from reclmis.evaluation.metrics import SegmentationMeter
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE
 from reclmis.training import NoteCache, build_optimizer, build_schedule, latest_complete, load_training_state
 from reclmis.training.checkpoint import read_record, save_checkpoint
 from reclmis.training.optim import optimizer_steps
-from reclmis.training.record import dataset_hash, run_record
+from reclmis.training.record import run_record
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -199,6 +200,7 @@ def main(argv=None) -> dict[str, float]:
         if begin >= args.epochs:
             raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
         accelerator.print(f"Going on from {checkpoint} after epoch {begin}.")
+    manifest = build_manifest(splits) if accelerator.is_main_process else None
     if accelerator.is_main_process:
         args.output_dir.mkdir(parents=True, exist_ok=True)
         record = run_record(
@@ -207,7 +209,7 @@ def main(argv=None) -> dict[str, float]:
             processes=accelerator.num_processes,
             threads=torch.get_num_threads(),
             parameters=sum(parameter.numel() for parameter in bare.parameters()),
-            data={split: {"images": len(splits[split]), "sha256": dataset_hash(splits[split])} for split in datasets},
+            data=summary(manifest),
         )
         (args.output_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
     if args.tracker != "none":
@@ -254,9 +256,10 @@ def main(argv=None) -> dict[str, float]:
         if accelerator.is_main_process:
             progress = {"epoch": epoch + 1, "best": best, "waited": waited, "history": history, "metrics": metrics}
             if improved:
-                save_checkpoint(args.output_dir / "best", accelerator.unwrap_model(judged), processor, record=progress)
+                judged = accelerator.unwrap_model(judged)
+                save_checkpoint(args.output_dir / "best", judged, processor, record=progress, manifest=manifest)
             state = training_state(accelerator, optimizer, schedule, average, bare)
-            save_checkpoint(args.output_dir / "last", bare, processor, state=state, record=progress)
+            save_checkpoint(args.output_dir / "last", bare, processor, state=state, record=progress, manifest=manifest)
             (args.output_dir / "metrics.json").write_text(json.dumps(history, indent=2) + "\n")
         if args.patience is not None and waited >= args.patience:
             accelerator.print(f"No better validation Dice for {waited} epochs: stopping early.")

@@ -68,3 +68,10 @@ def test_a_row_of_another_length_is_named():
 def test_save_makes_the_folder(tmp_path):
     path = save_picture(GREY, tmp_path / "new" / "a.png")
     assert Image.open(path).size == GREY.size
+
+
+def test_words_longer_than_a_cell_are_broken():
+    sheet = np.asarray(contact_sheet([["x" * 60, "a " + "y" * 60]], ["one", "two"], cell=80))
+    # Neither reaches into the gap beside its cell.
+    assert (sheet[38:, 88:96] == 255).all() and (sheet[38:, 176:] == 255).all()
+    assert (sheet[38:, 8:88] < 255).any() and (sheet[38:, 96:176] < 255).any()

@@ -11,6 +11,7 @@ COMMANDS = {
     "convert": "turn a released checkpoint into one of ours",
     "push": "publish a model on the Hub, with a card",
     "cache-notes": "replace a model's text encoder by the encoded notes that it will be asked",
+    "data": "audit, unpack and export datasets, and write notes for masks",
     "info": "say what a model is made of",
 }
 

@@ -110,11 +110,22 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, font, width: int) -> list[str
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font=font) <= width or not lines[-1]:
+        if draw.textlength(longer, font=font) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
+            continue
+        pieces = _broken(draw, word, font, width)
+        lines = [*(lines if lines[-1] else lines[:-1]), *pieces]
     return lines
+
+
+def _broken(draw: ImageDraw.ImageDraw, word: str, font, width: int) -> list[str]:
+    """A word in pieces that fit, as names of files can be longer than a line."""
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and draw.textlength(pieces[-1] + letter, font=font) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
 
 
 def _eroded(inside: np.ndarray) -> np.ndarray:

@@ -56,19 +56,25 @@ def scan_by_name(name_or_path: str | Path, splits: Iterable[str] | None = None, 
     Raises:
         ValueError: not a source of files.
     """
-    name = str(name_or_path)
-    source, _, argument = name.partition(":")
-    scanners: dict[str, Callable[..., Inventory]] = {"lvit": scan_lvit, "image-note-mask": scan_image_note_mask}
-    if argument and (source in scanners or source in LAYOUTS):
-        kind, path = source, Path(argument)
-    else:
-        path = Path(name)
-        kind = _kind(path)
+    kind, path = _file_source(name_or_path)
     if kind in LAYOUTS:
         return scan_original(kind, path, splits, **options)
-    if kind not in scanners:
-        raise ValueError(f"{name} holds no files of images and masks ({kind}). Give the folder that it was made from.")
-    return scanners[kind](path, splits, **options)
+    if kind not in _SCANNERS:
+        raise ValueError(f"{path} holds no files of images and masks ({kind}). Give the folder that it was made from.")
+    return _SCANNERS[kind](path, splits, **options)
+
+
+def is_original(name_or_path: str | Path) -> bool:
+    """Whether this is an original download, which takes tables of notes from elsewhere."""
+    return _file_source(name_or_path)[0] in LAYOUTS
+
+
+def _file_source(name_or_path: str | Path) -> tuple[str, Path]:
+    """The kind of a source of files, and where they are."""
+    source, _, argument = str(name_or_path).partition(":")
+    if argument and source in data_sources:
+        return source, Path(argument)
+    return _kind(Path(name_or_path)), Path(name_or_path)
 
 
 @register_data_source("hub")
@@ -111,6 +117,7 @@ def load_saved(folder: str | Path, splits: Iterable[str] | None = None, *, strea
     return _checked(found, splits, str(folder))
 
 
+_SCANNERS: dict[str, Callable[..., Inventory]] = {"lvit": scan_lvit, "image-note-mask": scan_image_note_mask}
 _LOADERS: dict[str, Callable[..., Any]] = {
     "lvit": load_lvit,
     "image-note-mask": load_image_note_mask,

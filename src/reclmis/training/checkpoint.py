@@ -3,17 +3,26 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..data.manifest import MANIFEST, write_manifest
 
 COMPLETE = "complete.json"
 STATE = "training_state.pt"
 
 
 def save_checkpoint(
-    folder: str | Path, model: Any, processor: Any, *, state: dict[str, Any] | None = None, record: dict | None = None
+    folder: str | Path,
+    model: Any,
+    processor: Any,
+    *,
+    state: dict[str, Any] | None = None,
+    record: dict | None = None,
+    manifest: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes model, processor and training state as one folder that `from_pretrained` can load.
 
@@ -26,6 +35,7 @@ def save_checkpoint(
         model, processor: with `save_pretrained`.
         state: tensors and plain containers needed to go on training.
         record: what to write into the marker: epoch, step, metrics.
+        manifest: of the data, see [`reclmis.data.build_manifest`]; it stays with the model.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +44,8 @@ def save_checkpoint(
     _remove(fresh)
     model.save_pretrained(fresh)
     processor.save_pretrained(fresh)
+    if manifest is not None:
+        write_manifest(manifest, fresh / MANIFEST)
     if state is not None:
         torch.save(state, fresh / STATE)
     for path in fresh.rglob("*"):

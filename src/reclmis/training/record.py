@@ -1,6 +1,5 @@
 """What a run must write down so that somebody can repeat it."""
 
-import hashlib
 import platform
 import shlex
 import subprocess
@@ -23,23 +22,6 @@ def run_record(seed: int, **more: Any) -> dict[str, Any]:
         "commit": _commit(),
         **more,
     }
-
-
-def dataset_hash(dataset: Any) -> str:
-    """SHA-256 over ids, notes, and the encoded bytes of images and masks: the same hash is the same split."""
-    from datasets import Image
-
-    digest = hashlib.sha256()
-    raw = dataset.cast_column("image", Image(decode=False)).cast_column("mask", Image(decode=False))
-    for row in raw:
-        digest.update(f"{row['id']}\0{row['note']}\0".encode())
-        for key in ("image", "mask"):
-            content = row[key]["bytes"]
-            if content is None:
-                with open(row[key]["path"], "rb") as file:
-                    content = file.read()
-            digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
 
 
 def portable_command(command: str) -> str:
