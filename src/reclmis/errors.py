@@ -1,4 +1,12 @@
-"""How errors are told."""
+"""Errors that several parts raise, and how errors are told."""
+
+
+class UnreadableImageError(ValueError):
+    """A file that is missing, damaged, too large, or no image. The message names the path."""
+
+
+class MissingPackageError(ImportError):
+    """An optional package is not installed. The message says how to install it."""
 
 
 def one_line(error: BaseException) -> str:

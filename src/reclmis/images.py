@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .errors import UnreadableImageError
+from .medical.detection import is_dicom
+
 _WIDER_THAN_8_BIT = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 # What resampling in floating point overshoots by.
 _TOLERANCE = 1e-3
 
 
-class UnreadableImageError(ValueError):
-    """A file that is missing, damaged, too large, or no image. The message names the path."""
-
-
 def read_image(path: str | Path | bytes, name: str = "") -> Image.Image:
-    """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says. Safe to call from several threads.
+    """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says, or windowed as its DICOM header says. Safe
+    to call from several threads.
 
     Args:
         path: the file, or its content.
@@ -43,6 +43,8 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     """
     name = _called(path, name)
     file = _checked_file(path, name)
+    if is_dicom(file):
+        return _opened_dicom(file, name)
     try:
         with Image.open(file) as image:
             _check_extent(image, name)
@@ -60,6 +62,16 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     except Exception as error:
         # Pillow's format plugins raise whatever a broken byte leads them to: OSError, SyntaxError, KeyError, ...
         raise UnreadableImageError(f"{name} is damaged ({type(error).__name__}: {error}); copy it again.") from error
+
+
+def _opened_dicom(file: Path | BytesIO, name: str) -> Image.Image:
+    """A DICOM file of one frame, windowed as it says itself."""
+    from .medical.dicom import read_dicom
+
+    frames = read_dicom(file, name=name)
+    if len(frames) > 1:
+        raise UnreadableImageError(f"{name} holds {len(frames)} frames; read it with `reclmis.medical.read_volume`.")
+    return Image.fromarray(frames[0])
 
 
 def _called(path: str | Path | bytes, name: str) -> str:

@@ -139,7 +139,7 @@ MISFITS = {
         {"b"},
         ["2 masks share the name 'b' (b.png, mask_b.png)"],
     ),
-    "unknown extension": (lambda f: (f / "img/z.dcm").write_bytes(b"x"), set(), ["z.dcm has an unknown extension"]),
+    "unknown extension": (lambda f: (f / "img/z.heic").write_bytes(b"x"), set(), ["z.heic has an unknown extension"]),
 }
 
 

@@ -1,4 +1,4 @@
-"""`reclmis predict`: images and notes -> mask and overlay PNGs."""
+"""`reclmis predict`: images and notes -> mask and overlay PNGs; volumes and a note -> NIfTI masks."""
 
 import argparse
 import sys
@@ -6,12 +6,19 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from PIL import Image
+
 from . import CommandError
 from .loading import load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="*", type=Path, help="image files or folders")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=Path,
+        help="images, DICOM, NIfTI, or folders of them; a folder of one DICOM series is a volume",
+    )
     parser.add_argument("--model", required=True, help="folder or Hub id")
     parser.add_argument("--note", help="what to look for, for every image")
     parser.add_argument("--table", "--csv", type=Path, help="CSV or Excel table: a column of images, one of notes")
@@ -19,26 +26,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=probability, default=0.5, help="least foreground probability, 0 to 1")
     parser.add_argument("--batch-size", type=positive_integer, default=8)
     parser.add_argument("--device", default="cpu")
+    volumes = parser.add_argument_group("volumes")
+    volumes.add_argument("--orientation", choices=("image", "patient"),
+                         help="whose left the note means; needed for volumes")  # fmt: skip
+    volumes.add_argument("--window", type=window_of, help="lung, mediastinum, bone, brain, ..., full, or LEVEL,WIDTH")
+    volumes.add_argument("--plane", choices=("axial", "coronal", "sagittal"), default="axial")
+    volumes.add_argument("--view", choices=("radiological", "neurological"), default="radiological",
+                         help="radiological: the patient's right is on the image's left")  # fmt: skip
     parser.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True, help="also write overlays")
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True,
                         help="leave out what only training needs")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
-    requests = collect_requests(args.images, args.note, args.table)
+    images, volumes = sort_out(args.images)
+    if volumes:
+        _check_volume_arguments(args)
+    requests = [] if volumes and not images and args.table is None else collect_requests(images, args.note, args.table)
     stems = output_stems([path for path, _ in requests])
+    volume_stems = output_stems(volumes)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
     model, processor = load_model(args.model, prune=args.prune, device=args.device)
-    _announce_long_notes(processor, [note for _, note in requests])
+    _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
     failures = _write_masks(args, model, processor, requests, stems)
-    done = len(requests) - len(failures)
-    print(f"{done} of {len(requests)} image(s) segmented into {args.output}.")
+    for path, stem in zip(volumes, volume_stems, strict=True):
+        failures += _write_volume(args, model, processor, path, stem)
+    asked = len(requests) + len(volumes)
+    done = asked - len(failures)
+    print(f"{done} of {asked} image(s) segmented into {args.output}.")
     for failure in failures:
         print(f"reclmis predict: {failure}", file=sys.stderr)
     return 0 if not failures else (1 if done else 2)
+
+
+def _check_volume_arguments(args: argparse.Namespace) -> None:
+    if args.orientation is None:
+        raise CommandError(
+            "say whose left the note means: --orientation patient as in a report, or --orientation image as in the notes "
+            "that models of this field learn from. In a radiological view the two are opposite."
+        )
+    if args.note is None or not args.note.strip():
+        raise CommandError("volumes need --note: what to look for in all of their slices.")
+
+
+def _write_volume(args, model, processor, path: Path, stem: str) -> list[str]:
+    """Writes the mask of one volume, and returns a sentence where that cannot be done."""
+    from ..medical import predict_volume, read_volume, save_mask
+    from ..visualization import overlay, save_picture
+
+    try:
+        volume = read_volume(path, window=args.window, plane=args.plane, view=args.view)
+        answer = predict_volume(
+            model, processor, volume, args.note, orientation=args.orientation, batch_size=args.batch_size,
+            threshold=args.threshold, progress=True,
+        )  # fmt: skip
+    except (ValueError, ImportError) as error:
+        return [f"{path}: {error}" if str(path) not in str(error) else str(error)]
+    try:
+        save_mask(volume, answer.mask, args.output / f"{stem}_mask.nii.gz")
+        if args.overlay:
+            largest = int((answer.mask > 0).sum(axis=(1, 2)).argmax())
+            picture = overlay(Image.fromarray(volume.slices[largest]), answer.mask[largest])
+            save_picture(picture, args.output / f"{stem}_overlay.png")
+    except OSError as error:
+        raise CommandError(f"cannot write to {args.output}: {error}.") from error
+    return []
 
 
 def _write_masks(args, model, processor, requests, stems) -> list[str]:
@@ -97,26 +152,43 @@ def collect_requests(images: list[Path], note: str | None, table: Path | None) -
     """
     if note is not None and table is not None:
         raise CommandError("give either --note for all images, or --table with one note per image, not both.")
-    files = [file for path in images for file in _images_in(path)]
     if table is not None:
-        return _requests_of_table(files, table)
+        return _requests_of_table(images, table)
     if note is None:
         raise CommandError("say what to look for: --note for all images, or --table with one note per image.")
     if not note.strip():
         raise CommandError("the note is empty; say what to look for, as in --note 'upper left lung'.")
-    if not files:
+    if not images:
         raise CommandError("give at least one image.")
-    return [(path, note) for path in files]
+    return [(path, note) for path in images]
 
 
-def _images_in(path: Path) -> list[Path]:
+def sort_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Images, and volumes: NIfTI files, DICOM files of several frames, folders of one DICOM series; also within folders."""
+    from ..medical import is_volume
+
+    images, volumes = [], []
+    for path in paths:
+        try:
+            inside = [path] if not path.is_dir() or is_volume(path) else _files_in(path)
+            found = {file: is_volume(file) for file in inside}
+        except (ValueError, ImportError) as error:
+            raise CommandError(str(error)) from error
+        images += [file for file, is_one in found.items() if not is_one]
+        volumes += [file for file, is_one in found.items() if is_one]
+    return images, volumes
+
+
+def _files_in(folder: Path) -> list[Path]:
     from ..data.pairing import IMAGE_SUFFIXES
+    from ..medical import is_dicom, is_nifti
 
-    if not path.is_dir():
-        return [path]
-    inside = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
+    def wanted(path: Path) -> bool:
+        return path.is_file() and (path.suffix.lower() in IMAGE_SUFFIXES or is_nifti(path) or is_dicom(path))
+
+    inside = [path for path in sorted(folder.iterdir()) if wanted(path)]
     if not inside:
-        raise CommandError(f"the folder {path} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+        raise CommandError(f"the folder {folder} holds no image ({', '.join((*IMAGE_SUFFIXES, '.nii', '.nii.gz'))}).")
     return inside
 
 
@@ -149,19 +221,38 @@ def output_stems(paths: list[Path]) -> list[str]:
     Raises:
         CommandError: two images would still be written to one file.
     """
-    sharing = Counter(path.stem for path in dict.fromkeys(paths))
+    sharing = Counter(_stem(path) for path in dict.fromkeys(paths))
     stems: list[str] = []
     asked: Counter[Path] = Counter()
     for path in paths:
         asked[path] += 1
-        alone = sharing[path.stem] == 1
-        stem = path.stem if alone else f"{path.parent.name}_{path.name.replace('.', '_')}"
+        alone = sharing[_stem(path)] == 1
+        stem = _stem(path) if alone else f"{path.parent.name}_{path.name.replace('.', '_')}"
         stems.append(stem if asked[path] == 1 else f"{stem}_{asked[path]}")
     uses = Counter(stems)
     twice = [str(path) for path, stem in zip(paths, stems, strict=True) if uses[stem] > 1]
     if twice:
         raise CommandError(f"{' and '.join(twice[:2])} would be written to one file; run them one folder at a time.")
     return stems
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def window_of(text: str) -> str | tuple[float, float]:
+    """A window by name, or `LEVEL,WIDTH`."""
+    from ..medical.windows import FULL, WINDOWS
+
+    if text in WINDOWS or text == FULL:
+        return text
+    try:
+        level, width = (float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {', '.join(WINDOWS)}, {FULL} or LEVEL,WIDTH, got {text!r}") from None
+    if width <= 0:
+        raise argparse.ArgumentTypeError(f"needs a width above 0, got {text!r}")
+    return level, width
 
 
 def probability(text: str) -> float:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from ..medical.detection import DICOM_SUFFIX
 from .annotations import ANNOTATION_SUFFIX
 from .masks import MaskFormat
 from .pairing import Pair, read_files, settle
@@ -109,7 +112,8 @@ def _columns(pairs: list[Pair]) -> tuple[str, ...]:
 
 
 def _needs_conversion(pair: Pair, mask_format: MaskFormat) -> bool:
-    return not mask_format.is_plain or pair.mask.suffix.lower() == ANNOTATION_SUFFIX
+    suffixes = {pair.image.suffix.lower(), pair.mask.suffix.lower()}
+    return not mask_format.is_plain or bool(suffixes & {ANNOTATION_SUFFIX, DICOM_SUFFIX})
 
 
 def _rows(
@@ -122,8 +126,13 @@ def _rows(
 def _files(pair: Pair, mask_format: MaskFormat) -> dict[str, Any]:
     if not _needs_conversion(pair, mask_format):
         return {"image": str(pair.image), "mask": str(pair.mask)}
-    _, mask = read_files(pair.image, pair.mask, mask_format)
-    return {"image": str(pair.image), "mask": as_png(mask if mask_format.num_labels > 1 else mask * 255)}
+    image, mask = read_files(pair.image, pair.mask, mask_format)
+    shown = (
+        {"image": as_png(np.asarray(image))}
+        if pair.image.suffix.lower() == DICOM_SUFFIX
+        else {"image": str(pair.image)}
+    )
+    return {**shown, "mask": as_png(mask if mask_format.num_labels > 1 else mask * 255)}
 
 
 def as_png(pixels: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..images import UnreadableImageError, read_image
 from .annotations import ANNOTATION_SUFFIX, AnnotationError, read_annotation
 from .masks import MaskFormat
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm")
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ANNOTATION_SUFFIX)
 MASK_PREFIX = "mask_"
 _IGNORED = ("thumbs.db", "desktop.ini")
