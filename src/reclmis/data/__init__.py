@@ -16,6 +16,7 @@ from .pairing import DataError, SkippedDataWarning
 from .patients import patient_of
 from .sources import load_dataset_by_name, load_hub, load_parquet, load_saved, scan_by_name
 from .synthetic import make_sample, synthetic_dataset
+from .volumes import VolumeFormat
 
 __all__ = [
     "ArchiveError",
@@ -29,6 +30,7 @@ __all__ = [
     "NotedSegmentationDataset",
     "NotedSegmentationStream",
     "SkippedDataWarning",
+    "VolumeFormat",
     "affine",
     "audit",
     "build_manifest",

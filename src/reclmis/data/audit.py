@@ -15,7 +15,7 @@ from .inventory import Inventory, row_of
 from .manifest import content_of, image_key, summarise
 from .masks import MaskFormat
 from .near_duplicates import THRESHOLD, near_pairs, perceptual_hash
-from .pairing import Pair, read_files
+from .pairing import Pair, read_pair
 from .patients import patient_of
 
 Severity = Literal["error", "warning"]
@@ -181,8 +181,8 @@ def _look_at_all(inventory: Inventory, orientation: Orientation, on_progress: An
 
 def _look(split: str, pair: Pair, mask_format: MaskFormat, orientation: Orientation) -> _Look:
     try:
-        image, mask = read_files(pair.image, pair.mask, mask_format)
-        content = pair.image.read_bytes()
+        image, mask = read_pair(pair, mask_format)
+        content = content_of(row_of(pair, mask_format, ("image",))["image"])
     except (OSError, ValueError) as error:
         return _Look(pair, split, f"{pair.id}: {error}")
     size = image.height, image.width
@@ -220,12 +220,18 @@ def _near_duplicates(looks: Sequence[_Look], threshold: int) -> list[Issue]:
     return [
         issue
         for i, j, bits in pairs
+        if not _neighbours(different[i].pair, different[j].pair)
         for issue in _same([different[i], different[j]], "near duplicate", f"one picture ({bits} of 256 bits differ)")
     ]
 
 
+def _neighbours(one: Pair, other: Pair) -> bool:
+    """Slices of one volume resemble each other without being copies."""
+    return one.slice is not None and one.image == other.image
+
+
 def _same(group: Sequence[_Look], kind: str, what: str) -> list[Issue]:
-    if len({look.pair.image for look in group}) < 2:
+    if len({(look.pair.image, look.pair.slice) for look in group}) < 2:
         return []
     across = len({look.split for look in group}) > 1
     names = tuple(sorted({look.name for look in group}))

@@ -8,7 +8,7 @@ from PIL import Image
 from ..visualization import contact_sheet, overlay
 from .audit import KINDS, Audit, Issue
 from .inventory import Inventory
-from .pairing import Pair, read_files
+from .pairing import Pair, read_pair
 
 _SHOWN = 8
 
@@ -81,7 +81,7 @@ def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
 
 def _pictures(inventory: Inventory, pair: Pair) -> list[Image.Image | str]:
     try:
-        image, mask = read_files(pair.image, pair.mask, inventory.mask_format)
+        image, mask = read_pair(pair, inventory.mask_format)
         return [image, overlay(image, mask)]
     except (OSError, ValueError) as error:
         return ["cannot be read", str(error)]

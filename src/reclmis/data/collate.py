@@ -137,10 +137,11 @@ class NotedSegmentationStream(IterableDataset):
     def set_epoch(self, epoch: int) -> None:
         """Another order and other draws, in workers that live on as well. Call it between epochs."""
         self._epoch.fill_(epoch)
+        # Here and not in the workers: HF datasets adds to a number that they share, and two would add twice.
+        self.dataset.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Sample]:
         epoch = int(self._epoch)
-        self.dataset.set_epoch(epoch)
         for row in self.dataset:
             sample = decode_sample(row, self.num_labels, self.size)
             if self.note is not None:

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ..medical.detection import is_volume
 from ..registry import register_data_source
 from .inventory import Inventory, OnError, features_of, row_of
 from .masks import Colour, MaskFormat
 from .pairing import DataError, Pair, list_images, pair_split, verify_files
+from .patients import patient_of
 from .tables import IMAGE_COLUMNS, NOTE_COLUMNS, TABLE_SUFFIXES, Record, iterate_records, notes_of, scan_note_table
+from .volumes import VolumeFormat, slices_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, IterableDatasetDict
@@ -46,10 +50,12 @@ def load_image_note_mask(
     num_labels: int = 1,
     colours: tuple[Colour, ...] | None = None,
     instances: bool = False,
+    volumes: VolumeFormat | None = None,
     allow_outside: bool = False,
     on_error: OnError = "raise",
     verify: bool = True,
     streaming: bool = False,
+    cache_dir: str | Path | None = None,
 ) -> "DatasetDict | IterableDatasetDict":
     """A table that lists images, masks and notes, or folders of them.
 
@@ -63,15 +69,20 @@ def load_image_note_mask(
     Further questions about an image are samples of their own, whose id ends in `#2`, `#3`, ... Without a column `split`
     everything is `train`.
 
+    A table may also list volumes: a NIfTI file or the folder of a DICOM series as image, and a NIfTI mask on its grid.
+    Every slice is a sample then, `name@007`, under the volume's note.
+
     Args:
         path: the table or the folder.
         splits: out of those that are there; by default all.
         num_labels, colours, instances: how masks are read, see [`MaskFormat`].
+        volumes: how volumes are windowed and cut, see [`VolumeFormat`].
         allow_outside: let a table name files outside its own folder.
         on_error: `"raise"` everything wrong in one error, or `"skip"` the samples concerned with one warning.
         verify: decode every file now, so that no bad one is met hours later. Not when streaming.
         streaming: read the table row by row and open files only when they are asked for: for sets of any size. What is
-            wrong with a row is then an error when it is reached. Rows of one image must follow each other.
+            wrong with a row is then an error when it is reached. Rows of one image must follow each other. Not for volumes.
+        cache_dir: where converted masks and slices are kept, in place of HF datasets' own.
 
     Returns:
         Splits with `image`, `mask` ([`read_mask`] turns it into class indices), `note`, `id`, and `patient` if listed.
@@ -84,9 +95,14 @@ def load_image_note_mask(
     if streaming and (tables := _find_tables(Path(path))):
         return _stream(tables, splits, mask_format, allow_outside)
     inventory = scan_image_note_mask(
-        path, splits, mask_format=mask_format, allow_outside=allow_outside, verify=verify and not streaming
+        path,
+        splits,
+        mask_format=mask_format,
+        volumes=volumes,
+        allow_outside=allow_outside,
+        verify=verify and not streaming,
     )
-    return inventory.load(on_error, streaming=streaming)
+    return inventory.load(on_error, streaming=streaming, cache_dir=cache_dir)
 
 
 def scan_image_note_mask(
@@ -94,6 +110,7 @@ def scan_image_note_mask(
     splits: Iterable[str] | None = None,
     *,
     mask_format: MaskFormat | None = None,
+    volumes: VolumeFormat | None = None,
     allow_outside: bool = False,
     verify: bool = True,
 ) -> Inventory:
@@ -103,6 +120,7 @@ def scan_image_note_mask(
     if tables := _find_tables(path):
         for split, table in tables.items():
             _scan_table(inventory, table, split, allow_outside)
+        _cut_volumes(inventory, volumes or VolumeFormat())
         if verify:
             _leave_out_unreadable(inventory)
     else:
@@ -185,7 +203,7 @@ def _samples(
             continue
         try:
             image, mask, split = _placed(record, table, default_split, allow_outside)
-            name = record["id"] or str(PurePosixPath(record["image"].replace("\\", "/")).with_suffix(""))
+            name = record["id"] or _without_suffix(record["image"])
             if forget and name not in asked:
                 asked.clear()
             for note in notes_of(record):
@@ -194,6 +212,11 @@ def _samples(
                 yield split, Pair(sample_id, image, mask, note, record["patient"])
         except ValueError as error:
             yield ValueError(f"{table}: {error}")
+
+
+def _without_suffix(name: str) -> str:
+    path = str(PurePosixPath(name.replace("\\", "/")))
+    return path[: -len(".nii.gz")] if path.lower().endswith(".nii.gz") else str(PurePosixPath(path).with_suffix(""))
 
 
 def _placed(record: Record, table: Path, default_split: str, allow_outside: bool) -> tuple[Path, Path, str]:
@@ -222,12 +245,33 @@ def _file(name: str, kind: str, folder: Path, allow_outside: bool) -> Path:
     return path
 
 
+def _cut_volumes(inventory: Inventory, volumes: VolumeFormat) -> None:
+    """Puts the slices of a volume in its place. They are read here, so that what is wrong with them is known."""
+    for split, pairs in inventory.splits.items():
+        cut: list[Pair] = []
+        for pair in pairs:
+            if not is_volume(pair.image):
+                cut.append(pair)
+                continue
+            try:
+                numbers = slices_of(pair.image, pair.mask, volumes, inventory.mask_format)
+            except (ValueError, ImportError) as error:
+                inventory.problems.append(f"{split}: {error}")
+                continue
+            patient = pair.patient or patient_of(pair.id) or pair.id
+            cut += [replace(pair, id=f"{pair.id}@{number:03d}", patient=patient, slice=number, volume_format=volumes)
+                    for number in numbers]  # fmt: skip
+        inventory.splits[split] = cut
+
+
 def _leave_out_unreadable(inventory: Inventory) -> None:
     for split, pairs in inventory.splits.items():
-        findings = verify_files([(pair.image, pair.mask) for pair in pairs], inventory.mask_format)
+        pictures = [pair for pair in pairs if pair.slice is None]
+        findings = verify_files([(pair.image, pair.mask) for pair in pictures], inventory.mask_format)
         # Several questions about one image would report it several times.
         inventory.problems += list(dict.fromkeys(f"{split}: {line}" for lines in findings for line in lines))
-        inventory.splits[split] = [pair for pair, lines in zip(pairs, findings, strict=True) if not lines]
+        broken = {pair.id for pair, lines in zip(pictures, findings, strict=True) if lines}
+        inventory.splits[split] = [pair for pair in pairs if pair.id not in broken]
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from ..medical.detection import DICOM_SUFFIX
 from .annotations import ANNOTATION_SUFFIX
 from .masks import MaskFormat
-from .pairing import Pair, read_files, settle
+from .pairing import Pair, read_pair, settle
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
@@ -50,7 +50,7 @@ class Inventory:
         """The samples as HF datasets with `image`, `mask`, `note` and `id`, and `patient` where the source names it.
 
         `mask` is such that [`reclmis.data.read_mask`] reads it with nothing but the number of classes. Files that are so
-        already stay where they are; others (outlines, painted or numbered masks, DICOM) are written as PNG into HF
+        already stay where they are; others (outlines, painted or numbered masks, DICOM, slices) are written as PNG into HF
         datasets' cache, or converted as they are met when streaming.
 
         Args:
@@ -112,8 +112,14 @@ def _columns(pairs: list[Pair]) -> tuple[str, ...]:
 
 
 def _needs_conversion(pair: Pair, mask_format: MaskFormat) -> bool:
-    suffixes = {pair.image.suffix.lower(), pair.mask.suffix.lower()}
-    return not mask_format.is_plain or bool(suffixes & {ANNOTATION_SUFFIX, DICOM_SUFFIX})
+    return (
+        not mask_format.is_plain or _is_foreign(pair) or pair.mask.suffix.lower() in (ANNOTATION_SUFFIX, DICOM_SUFFIX)
+    )
+
+
+def _is_foreign(pair: Pair) -> bool:
+    """Whether the image is in a format that HF datasets does not decode."""
+    return pair.slice is not None or pair.image.suffix.lower() == DICOM_SUFFIX
 
 
 def _rows(
@@ -126,13 +132,11 @@ def _rows(
 def _files(pair: Pair, mask_format: MaskFormat) -> dict[str, Any]:
     if not _needs_conversion(pair, mask_format):
         return {"image": str(pair.image), "mask": str(pair.mask)}
-    image, mask = read_files(pair.image, pair.mask, mask_format)
-    shown = (
-        {"image": as_png(np.asarray(image))}
-        if pair.image.suffix.lower() == DICOM_SUFFIX
-        else {"image": str(pair.image)}
-    )
-    return {**shown, "mask": as_png(mask if mask_format.num_labels > 1 else mask * 255)}
+    image, mask = read_pair(pair, mask_format)
+    return {
+        "image": as_png(np.asarray(image)) if _is_foreign(pair) else str(pair.image),
+        "mask": as_png(mask if mask_format.num_labels > 1 else mask * 255),
+    }
 
 
 def as_png(pixels: Any) -> dict[str, Any]:

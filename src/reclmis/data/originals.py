@@ -16,7 +16,7 @@ from ..registry import register_data_source
 from .image_note_mask import split_of
 from .inventory import Inventory, OnError
 from .masks import MaskFormat
-from .pairing import IMAGE_SUFFIXES, DataError, Pair, canonical, list_images, pair_split, read_files
+from .pairing import IMAGE_SUFFIXES, DataError, Pair, canonical, list_images, pair_split, read_pair
 from .tables import TABLE_SUFFIXES, iterate_records, scan_note_table
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _with_written_notes(
 
 
 def _written(pair: Pair, orientation: Orientation) -> str:
-    _, mask = read_files(pair.image, pair.mask, MaskFormat())
+    _, mask = read_pair(pair, MaskFormat())
     return note_from_mask(np.asarray(mask), orientation=orientation)
 
 

@@ -15,6 +15,7 @@ from PIL.Image import Image
 from ..images import UnreadableImageError, read_image
 from .annotations import ANNOTATION_SUFFIX, AnnotationError, read_annotation
 from .masks import MaskFormat
+from .volumes import VolumeFormat, read_slice
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".dcm")
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ANNOTATION_SUFFIX)
@@ -51,6 +52,8 @@ class Pair:
         image, mask: files.
         note: as written.
         patient: whom or which scan it shows, where the source says so.
+        slice: number of the slice, where image and mask are volumes; `None` for pictures.
+        volume_format: how those are to be cut and windowed.
     """
 
     id: str
@@ -58,6 +61,8 @@ class Pair:
     mask: Path
     note: str
     patient: str = ""
+    slice: int | None = None
+    volume_format: VolumeFormat | None = None
 
 
 @dataclass
@@ -217,15 +222,17 @@ def verify_files(files: Sequence[tuple[Path | None, Path | None]], mask_format: 
         return list(pool.map(lambda pair: _check(pair[0], pair[1], mask_format), files))
 
 
-def read_files(image: Path, mask: Path, mask_format: MaskFormat) -> tuple[Image, np.ndarray]:
+def read_pair(pair: Pair, mask_format: MaskFormat) -> tuple[Image, np.ndarray]:
     """A sample's image as 8-bit RGB, and its mask as class indices uint8 `[H, W]`.
 
     Raises:
         UnreadableImageError: one of them cannot be decoded.
         ValueError: the mask's values tell no class.
     """
-    pixels = read_image(image)
-    return pixels, _read_mask(mask, (pixels.height, pixels.width), mask_format)
+    if pair.slice is not None:
+        return read_slice(pair.image, pair.mask, pair.slice, pair.volume_format or VolumeFormat(), mask_format)
+    pixels = read_image(pair.image)
+    return pixels, _read_mask(pair.mask, (pixels.height, pixels.width), mask_format)
 
 
 def _read_mask(path: Path, size: tuple[int, int], mask_format: MaskFormat) -> np.ndarray:

@@ -255,7 +255,9 @@ def _read_frames(path: Path, window: Window | None) -> tuple[np.ndarray, np.ndar
     if is_colour(header):
         raise UnreadableImageError(f"{path} has colours; a volume is grey. Read it with `read_dicom`.")
     values, padding = modality_values(header, str(path))
-    grey = render(header, values, padding, window if window is not None else _stated(frame_header(header, 0)), str(path))
+    grey = render(
+        header, values, padding, window if window is not None else _stated(frame_header(header, 0)), str(path)
+    )
     places = [_place(frame_header(header, number)) for number in range(len(values))]
     if all(place is not None for place in places) and len(places) > 1:
         order, affine = _arranged([place for place in places if place is not None], str(path))
