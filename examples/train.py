@@ -2,8 +2,9 @@
 
     accelerate launch examples/train.py --dataset path/to/QaTa-COV19 --preset small --output_dir runs/qata
 
-`--dataset` is a folder in LViT's layout or `synthetic`. The best and the last checkpoint land in `best/` and `last/` of
-the output folder; both load with `from_pretrained`, and `--resume` goes on from `last/` exactly where it was saved.
+`--dataset` is whatever `reclmis.data.load_dataset_by_name` takes. The best and the last checkpoint land in `best/` and
+`last/` of the output folder; both load with `from_pretrained`, and `--resume` goes on from `last/` exactly where it was
+saved.
 """
 
 import argparse
@@ -33,7 +34,11 @@ from reclmis.training.record import run_record
 def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, help="folder in LViT's layout, or 'synthetic'")
+    data.add_argument("--dataset", required=True, help="folder, table, source:argument, hub:org/name, or 'synthetic'")
+    data.add_argument("--data", nargs="*", default=[], metavar="OPTION=JSON",
+                      help="options of the source, such as num_labels=3 or missing_notes='\"from_masks\"'")  # fmt: skip
+    data.add_argument("--cache_gigabytes", type=float, default=4.0,
+                      help="memory for decoded images, with --workers 0")  # fmt: skip
     data.add_argument("--num_synthetic", type=int, default=400, help="training images of the synthetic set")
     data.add_argument("--limit_train", type=int, help="use only the first images")
     data.add_argument("--limit_validation", type=int)
@@ -83,11 +88,15 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return args
 
 
+def parsed(entries: list[str]) -> dict:
+    return {key: json.loads(value) for key, _, value in (entry.partition("=") for entry in entries)}
+
+
 def build_datasets(args):
-    """The HF splits, and the training and validation datasets on top of them."""
+    """The HF splits for training and validation."""
     options = {"num_train": args.num_synthetic, "num_validation": max(args.num_synthetic // 4, 1), "seed": args.seed,
                "size": args.image_size} if args.dataset == "synthetic" else {"splits": ["train", "validation"]}  # fmt: skip
-    splits = load_dataset_by_name(args.dataset, **options)
+    splits = load_dataset_by_name(args.dataset, **options, **parsed(args.data))
     for split, limit in (("train", args.limit_train), ("validation", args.limit_validation)):
         if limit is not None:
             splits[split] = splits[split].select(range(min(limit, len(splits[split]))))
@@ -99,7 +108,7 @@ def build_model(args, notes):
     if args.init:
         return RecLMISModel.from_pretrained(args.init), RecLMISProcessor.from_pretrained(args.init)
     changes = {"image_size": args.image_size}
-    changes |= {key: json.loads(value) for key, _, value in (entry.partition("=") for entry in args.set)}
+    changes |= parsed(args.set)
     changes |= {key: getattr(args, key) for key in ("visual_backbone", "text_encoder") if getattr(args, key)}
     if "visual_backbone" in changes:
         changes.setdefault("visual_config", {})
@@ -152,7 +161,7 @@ def main(argv=None) -> dict[str, float]:
             num_labels=num_labels,
             size=(model.config.image_size,) * 2,
             seed=args.seed,
-            cache=args.workers == 0,
+            cache_bytes=int(args.cache_gigabytes * 2**30) if args.workers == 0 else 0,
             note=note,
         )
         for split in ("train", "validation")

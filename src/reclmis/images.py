@@ -10,6 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import UnreadableImageError
 from .medical.detection import is_dicom
 
+# Pillow knows more, and hands some of them (EPS) to other programs, which run what is in the file.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 _WIDER_THAN_8_BIT = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 # What resampling in floating point overshoots by.
@@ -46,7 +48,7 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     if is_dicom(file):
         return _opened_dicom(file, name)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             _check_extent(image, name)
             image.load()
             turned = ImageOps.exif_transpose(image)
@@ -56,7 +58,9 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{name} is no image that Pillow knows; convert it to PNG.") from error
+        raise UnreadableImageError(
+            f"{name} is no image of a kind that is read ({', '.join(FORMATS)}, DICOM); convert it to PNG."
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"{name} is refused: {error} {_TOO_LARGE}") from error
     except Exception as error:

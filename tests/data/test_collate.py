@@ -67,7 +67,7 @@ def test_epochs_reach_persistent_workers_and_draws_do_not_depend_on_them(split, 
 
 def test_cache_changes_nothing_and_decodes_once(split):
     plain = NotedSegmentationDataset(split, POLICY)
-    cached = NotedSegmentationDataset(split, POLICY, cache=True)
+    cached = NotedSegmentationDataset(split, POLICY, cache_bytes=10**9)
     for epoch in range(2):
         for dataset in (plain, cached):
             dataset.set_epoch(epoch)
@@ -78,7 +78,7 @@ def test_cache_changes_nothing_and_decodes_once(split):
 
 
 def test_one_note_for_all(split):
-    dataset = NotedSegmentationDataset(split, note="the same", cache=True)
+    dataset = NotedSegmentationDataset(split, note="the same", cache_bytes=10**9)
     assert dataset.notes == ["the same"] * 6
     assert {dataset[index]["note"] for index in range(6)} == {"the same"}
     assert NotedSegmentationDataset(split).notes == list(split["note"])

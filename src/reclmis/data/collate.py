@@ -26,7 +26,8 @@ class NotedSegmentationDataset(Dataset):
         num_labels: classes of the masks.
         size: `(height, width)` to resize to before augmentation (bilinear, masks by nearest neighbour), or `None`.
         seed: of the augmentation.
-        cache: keep decoded samples in memory, as bytes, at `size`; each is decoded once per process.
+        cache_bytes: keep decoded samples in memory, at `size`, until they take this much; each is decoded once per process.
+            The rest is decoded every time, so that a set of any size fits.
         note: a sentence that replaces every note, for control experiments.
 
     Raises (on access):
@@ -42,7 +43,7 @@ class NotedSegmentationDataset(Dataset):
         num_labels: int = 1,
         size: tuple[int, int] | None = None,
         seed: int = 0,
-        cache: bool = False,
+        cache_bytes: int = 0,
         note: str | None = None,
     ) -> None:
         self.dataset = _undecoded(dataset)
@@ -51,7 +52,8 @@ class NotedSegmentationDataset(Dataset):
         self.size = size
         self.seed = seed
         self.note = note
-        self._cache: dict[int, Sample] | None = {} if cache else None
+        self._cache: dict[int, Sample] = {}
+        self._cache_left = cache_bytes
         # Shared memory: workers that outlive an epoch must see the next one.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
@@ -75,12 +77,15 @@ class NotedSegmentationDataset(Dataset):
         return sample
 
     def _decoded(self, index: int) -> Sample:
-        if self._cache is None:
-            return self._decode(index)
-        if index not in self._cache:
-            self._cache[index] = self._decode(index)
-        # A copy of the dictionary, so that no caller renames the next epoch's note. Arrays are never written to.
-        return dict(self._cache[index])
+        if index in self._cache:
+            # A copy of the dictionary, so that no caller renames the next epoch's note. Arrays are never written to.
+            return dict(self._cache[index])
+        sample = self._decode(index)
+        size = sample["image"].nbytes + sample["mask"].nbytes
+        if size <= self._cache_left:
+            self._cache_left -= size
+            self._cache[index] = dict(sample)
+        return sample
 
     def _decode(self, index: int) -> Sample:
         sample = decode_sample(self.dataset[index], self.num_labels, self.size)

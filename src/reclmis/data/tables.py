@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ IMAGE_COLUMNS = ("image", "image_name", "img", "file", "file_name", "filename", 
 NOTE_COLUMNS = ("description", "text", "note", "notes", "caption", "sentence", "report")
 _DELIMITERS = (";", "\t", ",")
 _EXCEL_ERRORS = ("#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!")
+# A million notes of a line each.
+_LARGEST_WORKBOOK = 2**28
 _NOTE_TABLE = {"image": IMAGE_COLUMNS, "note": NOTE_COLUMNS}
 
 Row = tuple[str, str]
@@ -98,6 +101,7 @@ def _excel_rows(path: Path, columns, optional) -> _Rows:
     from openpyxl import load_workbook
 
     try:
+        _check_workbook(path)
         book = load_workbook(path, read_only=True, data_only=True)
         try:
             rows = list(book.worksheets[0].iter_rows(values_only=True))
@@ -108,6 +112,18 @@ def _excel_rows(path: Path, columns, optional) -> _Rows:
         raise ValueError(f"{path} cannot be read as an Excel workbook: {error}. Save it again, or as CSV.") from error
     numbered = ((n, row) for n, row in enumerate(rows, start=1) if any(cell not in (None, "") for cell in row))
     yield from _under_header(path, numbered, columns, optional)
+
+
+def _check_workbook(path: Path) -> None:
+    """A workbook is a zip archive, whose sheets may unpack to more than any memory.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: it would, or it is none.
+    """
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _LARGEST_WORKBOOK:
+        raise ValueError(f"it would unpack to {size} bytes, more than {_LARGEST_WORKBOOK}")
 
 
 def _delimited_rows(path: Path, columns, optional) -> _Rows:
@@ -143,11 +159,14 @@ def _delimiter(path: Path, file, columns) -> str:
 
 
 def _json_rows(path: Path, columns, optional) -> _Rows:
-    yield 0, {}
+    header = False
     try:
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
+                    if not header:
+                        header = True
+                        yield 0, {}
                     yield number, _json_record(line, {**columns, **optional}, optional)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8: {error}. Save it again as UTF-8.") from error
