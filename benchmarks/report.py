@@ -94,8 +94,34 @@ def transfer(result: dict) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"qata": qata, "monuseg": monuseg, "synthetic": synthetic, "pruning": pruning, "training_cost": training_cost,
-          "transfer": transfer}  # fmt: skip
+def data_loading(result: dict) -> str:
+    rates, ratios = result["images_per_second"], result["loader_over_step"]
+    lines = ["| decode, augment, collate (224 pixels) | images per second | times `tiny`'s step | `small`'s | `base`'s |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for name, ratio in ratios.items():
+        lines.append(f"| augmentation {name} | {rates[name]:.0f} | {ratio['tiny']:.0f} | {ratio['small']:.0f} | "
+                     f"{ratio['base']:.0f} |")  # fmt: skip
+    epoch, stream = result["epoch"], result["stream"]
+    lines.append(
+        f"\nThe process's own memory from the first tenth of an epoch to its end: {epoch['images']} images "
+        f"{epoch['megabytes_at_the_end'] - epoch['megabytes_early']:+.0f} MB; a stream of {stream['images']} generated images "
+        f"({stream['pixels']} pixels, {stream['gigabytes_on_disk']:.1f} GB of Parquet, "
+        f"{stream['images_per_second']:.0f} per second) "
+        f"{stream['megabytes_at_the_end'] - stream['megabytes_early']:+.0f} MB.\n\n`{result['command']}`, "
+        f"{result['cores']} cores, batches of {result['batch_size']}, training split sha256 `{result['sha256'][:12]}`."
+    )
+    return "\n".join(lines)
+
+
+TABLES = {
+    "data_loading": data_loading,
+    "qata": qata,
+    "monuseg": monuseg,
+    "synthetic": synthetic,
+    "pruning": pruning,
+    "training_cost": training_cost,
+    "transfer": transfer,
+}
 
 
 def render(readme: str) -> str:
