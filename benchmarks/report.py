@@ -104,8 +104,8 @@ def data_loading(result: dict) -> str:
     epoch, stream = result["epoch"], result["stream"]
     lines.append(
         f"\nThe process's own memory from the first tenth of an epoch to its end: {epoch['images']} images "
-        f"{epoch['megabytes_at_the_end'] - epoch['megabytes_early']:+.0f} MB; a stream of {stream['images']} generated images "
-        f"({stream['pixels']} pixels, {stream['gigabytes_on_disk']:.1f} GB of Parquet, "
+        f"{epoch['megabytes_at_the_end'] - epoch['megabytes_early']:+.0f} MB; a stream of {stream['images']} "
+        f"generated images ({stream['pixels']} pixels, {stream['gigabytes_on_disk']:.1f} GB of Parquet, "
         f"{stream['images_per_second']:.0f} per second) "
         f"{stream['megabytes_at_the_end'] - stream['megabytes_early']:+.0f} MB.\n\n`{result['command']}`, "
         f"{result['cores']} cores, batches of {result['batch_size']}, training split sha256 `{result['sha256'][:12]}`."
