@@ -10,23 +10,30 @@ mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[image
 ```
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .configuration_reclmis import RecLMISConfig
-from .image_processing_reclmis import RecLMISImageProcessor
-from .modeling_reclmis import RecLMISModel, RecLMISOutput
-from .pipeline import LanguageGuidedSegmentationPipeline
-from .processing_reclmis import RecLMISProcessor
+from .registration import settle
 from .registry import register_data_source, register_text_encoder, register_visual_backbone
+
+if TYPE_CHECKING:
+    from .configuration_reclmis import RecLMISConfig
+    from .image_processing_reclmis import RecLMISImageProcessor
+    from .modeling_reclmis import RecLMISModel, RecLMISOutput
+    from .pipeline import LanguageGuidedSegmentationPipeline
+    from .processing_reclmis import RecLMISProcessor
 
 __version__ = "0.1.0"
 
-AutoConfig.register("reclmis", RecLMISConfig, exist_ok=True)
-AutoModel.register(RecLMISConfig, RecLMISModel, exist_ok=True)
-AutoImageProcessor.register(
-    RecLMISConfig, image_processor_classes={"torchvision": RecLMISImageProcessor}, exist_ok=True
-)
-AutoProcessor.register(RecLMISConfig, RecLMISProcessor, exist_ok=True)
+# Where each public name lives; it is imported when it is first used.
+_HOMES = {
+    "LanguageGuidedSegmentationPipeline": "pipeline",
+    "RecLMISConfig": "configuration_reclmis",
+    "RecLMISImageProcessor": "image_processing_reclmis",
+    "RecLMISModel": "modeling_reclmis",
+    "RecLMISOutput": "modeling_reclmis",
+    "RecLMISProcessor": "processing_reclmis",
+}
 
 __all__ = [
     "LanguageGuidedSegmentationPipeline",
@@ -39,3 +46,18 @@ __all__ = [
     "register_text_encoder",
     "register_visual_backbone",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+settle()

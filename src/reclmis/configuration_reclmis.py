@@ -6,8 +6,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .registration import settle
 from .registry import text_encoders
-from .text.base import complete_text_config
 
 Number = float | int
 
@@ -118,6 +118,10 @@ class RecLMISConfig(PreTrainedConfig):
         self.text_config = dict(self.text_config or {})
         self.decoder_widths = list(self.decoder_widths)
         if "model_type" not in self.text_config and self.text_encoder in text_encoders:
+            from .text.base import (
+                complete_text_config,
+            )  # here, as transformers imports this module in the middle of its own
+
             # Whatever the encoder must look up elsewhere is looked up once, here, and kept with the model.
             self.text_config = complete_text_config(self.text_encoder, self.text_config)
         super().__post_init__(**kwargs)
@@ -314,3 +318,5 @@ def _size(widths: list[int], decoder: list[int], hidden: int) -> dict[str, Any]:
 
 
 __all__ = ["RecLMISConfig"]
+
+settle(__name__)

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from .images import to_rgb8
-from .modeling_reclmis import RecLMISModel
+from .registration import settle
 
 TASK = "language-guided-segmentation"
 
@@ -88,8 +87,6 @@ def _entry(label: str, probability: torch.Tensor, mask: torch.Tensor) -> dict[st
     return {"label": label, "score": score, "mask": Image.fromarray((mask.to(torch.uint8) * 255).cpu().numpy())}
 
 
-PIPELINE_REGISTRY.register_pipeline(
-    TASK, pipeline_class=LanguageGuidedSegmentationPipeline, pt_model=RecLMISModel, type="multimodal"
-)
-
 __all__ = ["LanguageGuidedSegmentationPipeline"]
+
+settle(__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -19,9 +20,16 @@ class Registry:
     `reclmis.<kind>` (for example `reclmis.visual_backbone`) is loaded when its name is first asked for.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, builtins: str | None = None) -> None:
+        """
+        Args:
+            kind: what it holds, for messages and entry points.
+            builtins: the module that registers this package's own parts. It is imported when a part is first looked up or
+                added, so that a name may be asked for before anything heavy is needed.
+        """
         self.kind = kind
         self._parts: dict[str, Any] = {}
+        self._builtins = builtins
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator that adds a part under `name`.
@@ -33,6 +41,8 @@ class Registry:
             raise ValueError(f"A {self.kind} needs a non-empty name without a colon, got {name!r}.")
 
         def add(part: T) -> T:
+            if not _origin(part).startswith(f"{__package__}."):
+                self._load_builtins()
             present = self._parts.get(name)
             if present is not None and present is not part:
                 raise ValueError(
@@ -50,6 +60,7 @@ class Registry:
             ValueError: nothing has that name; the message lists what exists.
         """
         name = part_id.partition(":")[0]
+        self._load_builtins()
         if name not in self._parts:
             self._load_entry_point(name)
         if name not in self._parts:
@@ -57,10 +68,16 @@ class Registry:
         return self._parts[name]
 
     def __iter__(self) -> Iterator[str]:
+        self._load_builtins()
         return iter(sorted({*self._parts, *(point.name for point in self._entry_points())}))
 
     def __contains__(self, part_id: str) -> bool:
         return part_id.partition(":")[0] in set(self)
+
+    def _load_builtins(self) -> None:
+        builtins, self._builtins = self._builtins, None
+        if builtins is not None:
+            import_module(builtins)
 
     def _entry_points(self):
         return entry_points(group=f"reclmis.{self.kind.replace(' ', '_')}")
@@ -78,9 +95,9 @@ def _origin(part: Any) -> str:
     return f"{getattr(part, '__module__', '?')}.{getattr(part, '__qualname__', repr(part))}"
 
 
-visual_backbones = Registry("visual backbone")
-text_encoders = Registry("text encoder")
-data_sources = Registry("data source")
+visual_backbones = Registry("visual backbone", f"{__package__}.vision")
+text_encoders = Registry("text encoder", f"{__package__}.text")
+data_sources = Registry("data source", f"{__package__}.data")
 
 register_visual_backbone = visual_backbones.register
 register_text_encoder = text_encoders.register

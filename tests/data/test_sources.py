@@ -236,7 +236,9 @@ def test_files_without_partners_are_verified_as_well(lvit):
     (folder / "labelcol/mask_b.png").unlink()
     (folder / "img/b.png").write_bytes(b"broken")
     problems = problems_of(lvit.root)
-    assert any("b.png has no mask" in line for line in problems) and any("no image of a kind" in line for line in problems)
+    assert any("b.png has no mask" in line for line in problems) and any(
+        "no image of a kind" in line for line in problems
+    )
 
 
 def test_without_verification_no_file_is_opened(lvit):

@@ -1,0 +1,112 @@
+"""`import reclmis` costs next to nothing, and transformers knows the model all the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+import reclmis
+from tests.parts import write_checkpoint
+
+HEAVY = ("torch", "transformers", "torchvision", "timm", "datasets", "scipy", "openpyxl", "PIL", "pydicom", "nibabel")
+NOTE = "upper left lung"
+
+
+def fresh(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints, in which every warning is an error."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "checkpoint"
+    write_checkpoint(folder, [NOTE, "lower right lung"])
+    return str(folder)
+
+
+def test_nothing_heavy_is_imported():
+    loaded = fresh(f"import sys, reclmis, reclmis.cli; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_help_needs_no_model():
+    code = (
+        "import sys\nfrom reclmis.cli import main\n"
+        "try:\n    main(['predict', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    assert fresh(code).splitlines()[-1] == "False False"
+
+
+USES = {
+    "AutoConfig": "AutoConfig.from_pretrained(sys.argv[1])",
+    "AutoModel": "AutoModel.from_pretrained(sys.argv[1])",
+    "AutoProcessor": "AutoProcessor.from_pretrained(sys.argv[1])",
+    "AutoImageProcessor": "AutoImageProcessor.from_pretrained(sys.argv[1])",
+    "pipeline": "pipeline('language-guided-segmentation', model=sys.argv[1])",
+}
+EXPECTED = {
+    "AutoConfig": "RecLMISConfig",
+    "AutoModel": "RecLMISModel",
+    "AutoProcessor": "RecLMISProcessor",
+    "AutoImageProcessor": "RecLMISImageProcessor",
+    "pipeline": "LanguageGuidedSegmentationPipeline",
+}
+
+
+def answers(lines: list[str], checkpoint: str) -> list[str]:
+    code = "\n".join(["import sys", *lines])
+    run = subprocess.run([sys.executable, "-c", code, checkpoint], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip().splitlines()
+
+
+@pytest.mark.parametrize("name", USES)
+def test_transformers_finds_each_class_on_its_own(checkpoint, name):
+    lines = ["import reclmis", f"from transformers import {name}", f"print(type({USES[name]}).__name__)"]
+    assert answers(lines, checkpoint)[-1:] == [EXPECTED[name]]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [f"from transformers import {', '.join(USES)}", "import reclmis"],
+        ["import reclmis.text", f"from transformers import {', '.join(USES)}"],
+        ["from reclmis import RecLMISModel", f"from transformers import {', '.join(reversed(USES))}"],
+        ["import reclmis.data", f"from transformers import {', '.join(USES)}"],
+    ],
+)
+def test_in_whatever_order_modules_come(checkpoint, order):
+    assert answers([*order, *(f"print(type({use}).__name__)" for use in USES.values())], checkpoint) == list(
+        EXPECTED.values()
+    )
+
+
+def test_public_names():
+    assert set(reclmis.__all__) <= set(dir(reclmis))
+    for name in reclmis.__all__:
+        assert callable(getattr(reclmis, name))
+    with pytest.raises(AttributeError, match="'reclmis' has no attribute 'RecLMISModle'"):
+        _ = reclmis.RecLMISModle
+    with pytest.raises(ImportError, match="RecLMISModle"):
+        exec("from reclmis import RecLMISModle")
+
+
+def test_built_in_parts_are_known_before_anything_is_loaded():
+    code = "from reclmis.registry import visual_backbones, text_encoders\nprint(list(visual_backbones), list(text_encoders))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert all(name in run.stdout for name in ("unet", "timm", "clip", "hf", "tokens")), run.stderr
+
+
+def test_a_taken_name_is_refused_even_before_its_owner_is_loaded():
+    code = (
+        "from reclmis import register_visual_backbone\n"
+        "try:\n    register_visual_backbone('unet')(lambda name, **options: None)\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "registered already" in run.stdout, run.stderr
