@@ -31,7 +31,9 @@ def seconds(statement: str) -> float:
 
 def added_seconds() -> float:
     """Within one process: the starts of two differ by more than this."""
-    code = "import torch, transformers, time\nbegin = time.perf_counter()\nimport reclmis\nprint(time.perf_counter() - begin)"
+    lines = ("import torch, transformers, time", "begin = time.perf_counter()", "import reclmis",
+             "print(time.perf_counter() - begin)")  # fmt: skip
+    code = "\n".join(lines)
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
