@@ -78,6 +78,7 @@ def test_transformers_finds_each_class_on_its_own(checkpoint, name):
         ["import reclmis.text", f"from transformers import {', '.join(USES)}"],
         ["from reclmis import RecLMISModel", f"from transformers import {', '.join(reversed(USES))}"],
         ["import reclmis.data", f"from transformers import {', '.join(USES)}"],
+        ["import reclmis.publishing", f"from transformers import {', '.join(USES)}"],
     ],
 )
 def test_in_whatever_order_modules_come(checkpoint, order):

@@ -14,24 +14,31 @@ from wrapt import register_post_import_hook
 _waiting: list[Callable[[], None]] = []
 
 
+# What registration needs, and what imports models of transformers itself. Each calls `settle` at its end.
+_NEEDED = frozenset(
+    f"{__package__}.{name}"
+    for name in ("configuration_reclmis", "image_processing_reclmis", "modeling_reclmis", "pipeline",
+                 "processing_reclmis", "registration", "text")
+)  # fmt: skip
+
+
 def settle(finished: str = "") -> None:
     """Registers what waits.
 
     transformers imports its Auto classes also in the middle of importing a model, which may be in the middle of one of our
-    modules. Registration waits until that is done; modules that import models of transformers call this at their end.
+    modules. Registration waits until that is done.
 
     Args:
         finished: the module whose end this is.
     """
-    while _waiting and not _importing(besides=finished):
+    while _waiting and not _importing(_NEEDED - {finished}):
         _waiting.pop(0)()
 
 
-def _importing(besides: str) -> bool:
-    own = [module for name, module in list(sys.modules.items())
-           if name.startswith(f"{__package__}.") and name != besides]  # fmt: skip
+def _importing(names: frozenset[str]) -> bool:
     # Importlib marks modules so that a second thread waits for them.
-    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in own)
+    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in names]
+    return any(getattr(spec, "_initializing", False) for spec in specs)
 
 
 def _register_configuration(auto: Any) -> None:
