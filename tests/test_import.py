@@ -78,6 +78,8 @@ def test_transformers_finds_each_class_on_its_own(checkpoint, name):
         ["import reclmis.text", f"from transformers import {', '.join(USES)}"],
         ["from reclmis import RecLMISModel", f"from transformers import {', '.join(reversed(USES))}"],
         ["import reclmis.data", f"from transformers import {', '.join(USES)}"],
+        # transformers imports its Auto classes in the middle of this model.
+        ["import reclmis, transformers.models.clip.modeling_clip", f"from transformers import {', '.join(USES)}"],
         ["import reclmis.publishing", f"from transformers import {', '.join(USES)}"],
     ],
 )

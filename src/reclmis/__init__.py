@@ -13,7 +13,7 @@ mask = processor.post_process_semantic_segmentation(outputs, target_sizes=[image
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .registration import settle
+from .registration import register
 from .registry import register_data_source, register_text_encoder, register_visual_backbone
 
 if TYPE_CHECKING:
@@ -60,4 +60,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-settle()
+register()

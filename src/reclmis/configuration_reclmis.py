@@ -6,7 +6,6 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .registration import settle
 from .registry import text_encoders
 
 Number = float | int
@@ -318,5 +317,3 @@ def _size(widths: list[int], decoder: list[int], hidden: int) -> dict[str, Any]:
 
 
 __all__ = ["RecLMISConfig"]
-
-settle(__name__)

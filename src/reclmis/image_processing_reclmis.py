@@ -12,7 +12,6 @@ from transformers.image_utils import ChannelDimension, PILImageResampling, SizeD
 from transformers.processing_utils import ImagesKwargs
 
 from .images import to_rgb8
-from .registration import settle
 
 
 class RecLMISImageProcessorKwargs(ImagesKwargs, total=False):
@@ -298,5 +297,3 @@ def _check_labels(images: list[torch.Tensor], labels: list[torch.Tensor], num_la
 
 
 __all__ = ["RecLMISImageProcessor"]
-
-settle(__name__)

@@ -29,7 +29,6 @@ from .losses import (
     soften_twice,
     total_loss,
 )
-from .registration import settle
 from .text import build_text_encoder, without_padding
 from .vision import build_visual_backbone
 
@@ -601,5 +600,3 @@ def _sine_positions(grid: tuple[int, int], width: int) -> torch.Tensor:
 
 
 __all__ = ["RecLMISModel", "RecLMISOutput"]
-
-settle(__name__)

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .images import to_rgb8
-from .registration import settle
+from .modeling_reclmis import RecLMISModel
 
 TASK = "language-guided-segmentation"
 
@@ -87,6 +88,8 @@ def _entry(label: str, probability: torch.Tensor, mask: torch.Tensor) -> dict[st
     return {"label": label, "score": score, "mask": Image.fromarray((mask.to(torch.uint8) * 255).cpu().numpy())}
 
 
-__all__ = ["LanguageGuidedSegmentationPipeline"]
+PIPELINE_REGISTRY.register_pipeline(
+    TASK, pipeline_class=LanguageGuidedSegmentationPipeline, pt_model=RecLMISModel, type="multimodal"
+)
 
-settle(__name__)
+__all__ = ["LanguageGuidedSegmentationPipeline"]

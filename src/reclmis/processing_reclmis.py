@@ -10,7 +10,6 @@ from transformers import BatchFeature, ProcessorMixin
 from .configuration_reclmis import RecLMISConfig
 from .image_processing_reclmis import RecLMISImageProcessor, RecLMISImageProcessorKwargs
 from .notes import normalise_note, parse_note
-from .registration import settle
 from .registry import text_encoders, visual_backbones
 from .text.clip import load_clip_tokenizer
 from .vision import build_visual_backbone
@@ -305,5 +304,3 @@ def _pretrained_statistics(config: RecLMISConfig) -> dict[str, Any]:
 
 
 __all__ = ["NoteNotNormalisedWarning", "NoteTooLongWarning", "RecLMISProcessor", "load_clip_tokenizer"]
-
-settle(__name__)

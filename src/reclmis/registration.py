@@ -1,96 +1,54 @@
-"""RecLMIS among transformers' Auto classes and pipelines.
+"""RecLMIS among transformers' Auto classes and pipelines, without importing either.
 
-transformers imports them when they are first asked for, and each takes seconds. So is this: what belongs to a module of
-transformers is registered right after that module was imported, or at once if it has been already.
+transformers keeps its own models as names in tables, and imports a class when it is first asked for; a model that is
+registered with `AutoModel.register` has to be imported at once, which takes seconds, and cannot be while transformers itself
+is half imported. So RecLMIS goes into the same tables: each is completed right after the module that holds it was imported,
+or at once if it has been already, and this package answers for `transformers.models.reclmis`, where the tables' names are
+looked up.
 """
 
 import sys
-from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from wrapt import register_post_import_hook
 
-_waiting: list[Callable[[], None]] = []
+_MODEL_TYPE = "reclmis"
+_CONFIG = "RecLMISConfig"
+# Module: its table of names, the mapping that reads it, and our entry.
+_TABLES: dict[str, tuple[str, str, Any]] = {
+    "modeling_auto": ("MODEL_MAPPING_NAMES", "MODEL_MAPPING", "RecLMISModel"),
+    "processing_auto": ("PROCESSOR_MAPPING_NAMES", "PROCESSOR_MAPPING", "RecLMISProcessor"),
+    "image_processing_auto": (
+        "IMAGE_PROCESSOR_MAPPING_NAMES", "IMAGE_PROCESSOR_MAPPING", {"torchvision": "RecLMISImageProcessor"}
+    ),
+}  # fmt: skip
 
 
-# What registration needs, and what imports models of transformers itself. Each calls `settle` at its end.
-_NEEDED = frozenset(
-    f"{__package__}.{name}"
-    for name in ("configuration_reclmis", "image_processing_reclmis", "modeling_reclmis", "pipeline",
-                 "processing_reclmis", "registration", "text")
-)  # fmt: skip
+def _name_configuration(auto: Any) -> None:
+    auto.CONFIG_MAPPING_NAMES[_MODEL_TYPE] = _CONFIG
 
 
-def settle(finished: str = "") -> None:
-    """Registers what waits.
-
-    transformers imports its Auto classes also in the middle of importing a model, which may be in the middle of one of our
-    modules. Registration waits until that is done.
-
-    Args:
-        finished: the module whose end this is.
-    """
-    while _waiting and not _importing(_NEEDED - {finished}):
-        _waiting.pop(0)()
-
-
-def _importing(names: frozenset[str]) -> bool:
-    # Importlib marks modules so that a second thread waits for them.
-    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in names]
-    return any(getattr(spec, "_initializing", False) for spec in specs)
-
-
-def _register_configuration(auto: Any) -> None:
-    from .configuration_reclmis import RecLMISConfig
-
-    auto.AutoConfig.register("reclmis", RecLMISConfig, exist_ok=True)
-
-
-def _register_model(auto: Any) -> None:
-    from .configuration_reclmis import RecLMISConfig
-    from .modeling_reclmis import RecLMISModel
-
-    auto.AutoModel.register(RecLMISConfig, RecLMISModel, exist_ok=True)
-
-
-def _register_image_processor(auto: Any) -> None:
-    from .configuration_reclmis import RecLMISConfig
-    from .image_processing_reclmis import RecLMISImageProcessor
-
-    classes = {"torchvision": RecLMISImageProcessor}
-    auto.AutoImageProcessor.register(RecLMISConfig, image_processor_classes=classes, exist_ok=True)
-
-
-def _register_processor(auto: Any) -> None:
-    from .configuration_reclmis import RecLMISConfig
-    from .processing_reclmis import RecLMISProcessor
-
-    auto.AutoProcessor.register(RecLMISConfig, RecLMISProcessor, exist_ok=True)
+def _name_class(names: str, mapping: str, entry: Any, auto: Any) -> None:
+    getattr(auto, names)[_MODEL_TYPE] = entry
+    # Made of the configurations' table when the module was imported, which may have been before ours was in it.
+    getattr(auto, mapping)._reverse_config_mapping[_CONFIG] = _MODEL_TYPE
 
 
 def _register_pipeline(pipelines: Any) -> None:
-    from .modeling_reclmis import RecLMISModel
-    from .pipeline import TASK, LanguageGuidedSegmentationPipeline
-
-    pipelines.PIPELINE_REGISTRY.register_pipeline(
-        TASK, pipeline_class=LanguageGuidedSegmentationPipeline, pt_model=RecLMISModel, type="multimodal"
-    )
+    # The module registers itself at its end, also when it is what imported the pipelines.
+    import_module(f"{__package__}.pipeline")
 
 
-_REGISTRATIONS = {
-    "transformers.models.auto.configuration_auto": _register_configuration,
-    "transformers.models.auto.modeling_auto": _register_model,
-    "transformers.models.auto.image_processing_auto": _register_image_processor,
-    "transformers.models.auto.processing_auto": _register_processor,
-    "transformers.pipelines": _register_pipeline,
-}
-
-
-def _when_imported(register: Callable[[Any], None], module: Any) -> None:
-    _waiting.append(partial(register, module))
-    settle()
-
-
-for _name, _register in _REGISTRATIONS.items():
-    register_post_import_hook(partial(_when_imported, _register), _name)
+def register() -> None:
+    """Makes transformers know the model, as soon as it knows any."""
+    sys.modules.setdefault(f"transformers.models.{_MODEL_TYPE}", sys.modules[__package__])
+    hooks = {
+        "transformers.models.auto.configuration_auto": _name_configuration,
+        "transformers.pipelines": _register_pipeline,
+    }
+    for module, table in _TABLES.items():
+        hooks[f"transformers.models.auto.{module}"] = partial(_name_class, *table)
+    for module, hook in hooks.items():
+        register_post_import_hook(hook, module)

@@ -1,6 +1,5 @@
 """Text encoders: each turns token ids into one hidden state per token."""
 
-from ..registration import settle
 from .base import TextEncoder, build_text_encoder, complete_text_config, without_padding
 from .clip import CLIPTextTower
 from .huggingface import HuggingFaceTextEncoder
@@ -18,5 +17,3 @@ __all__ = [
     "with_note_table",
     "without_padding",
 ]
-
-settle(__name__)
