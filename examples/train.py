@@ -8,12 +8,15 @@ saved.
 """
 
 import argparse
+import errno
 import json
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import yaml
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,6 +28,7 @@ from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, build
 from reclmis.data.manifest import summary
 from reclmis.evaluation.metrics import SegmentationMeter
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE
+from reclmis.losses import NonFiniteLossError
 from reclmis.training import NoteCache, build_optimizer, build_schedule, latest_complete, load_training_state
 from reclmis.training.checkpoint import read_record, save_checkpoint
 from reclmis.training.optim import optimizer_steps
@@ -33,8 +37,9 @@ from reclmis.training.record import run_record
 
 def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, help="YAML file of options; see examples/configs. The command line wins")
     data = parser.add_argument_group("data")
-    data.add_argument("--dataset", required=True, help="folder, table, source:argument, hub:org/name, or 'synthetic'")
+    data.add_argument("--dataset", help="folder, table, source:argument, hub:org/name, or 'synthetic'")
     data.add_argument("--data", nargs="*", default=[], metavar="OPTION=JSON",
                       help="options of the source, such as num_labels=3 or missing_notes='\"from_masks\"'")  # fmt: skip
     data.add_argument("--cache_gigabytes", type=float, default=4.0,
@@ -51,7 +56,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                       help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
     data.add_argument("--workers", type=int, default=0)
     model = parser.add_argument_group("model")
-    model.add_argument("--preset", choices=("tiny", "small", "base"), default="small")
+    model.add_argument("--preset", choices=("tiny", "small", "base", "paper", "release"), default="small")
     model.add_argument("--image_size", type=int, default=224)
     model.add_argument("--visual_backbone")
     model.add_argument("--text_encoder")
@@ -81,11 +86,36 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     run.add_argument("--output_dir", type=Path, required=True)
     run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
     run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
+    config = parser.parse_known_args(argv)[0].config if argv is None or "--config" in argv else None
+    if config is not None:
+        parser.set_defaults(**options_of(config, parser))
     args = parser.parse_args(argv)
+    if args.dataset is None:
+        parser.error("--dataset is required.")
     own = ("set", "visual_backbone", "text_encoder", "normalise_notes", "normalize_per_image")
     if args.init and (ignored := [f"--{name}" for name in own if getattr(args, name)]):
         parser.error(f"{', '.join(ignored)} cannot change what --init brings; leave one of them out.")
     return args
+
+
+def options_of(path: Path, parser: argparse.ArgumentParser) -> dict:
+    """The options of a YAML file, named as on the command line. `set` is a mapping there."""
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        parser.error(f"{path} cannot be read: {error}")
+    if not isinstance(options, dict):
+        parser.error(f"{path} must map options to values.")
+    known = {action.dest: action for action in parser._actions}
+    if unknown := sorted(set(options) - set(known)):
+        parser.error(f"{path}: there is no {unknown[0]!r}.")
+    for name, value in options.items():
+        choices = known[name].choices
+        if choices is not None and value not in choices:
+            parser.error(f"{path}: {name} is {value!r}; choose from {', '.join(map(str, choices))}.")
+    for name in {"set", "data"} & set(options):
+        options[name] = [f"{key}={json.dumps(value)}" for key, value in options[name].items()]
+    return options
 
 
 def parsed(entries: list[str]) -> dict:
@@ -125,6 +155,34 @@ def build_model(args, notes):
     return model, processor
 
 
+@contextmanager
+def named(batch):
+    """Says in which samples a loss broke."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise NonFiniteLossError(f"{error} The batch was {', '.join(batch['ids'])}.") from error
+
+
+@contextmanager
+def kept(output_dir: Path):
+    """What can stop a run from outside, in a sentence that says what is left."""
+    left = f"{output_dir / 'last'} holds the last complete epoch; --resume goes on from there."
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"Interrupted. {left if latest_complete(output_dir) else 'No epoch was complete yet.'}"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise SystemExit(
+            f"Nothing can be written to {output_dir}: {error}. "
+            f"{left if latest_complete(output_dir) else 'No epoch was saved.'}"
+        ) from error
+
+
 @torch.no_grad()
 def validate(model, loader, inputs_of, num_labels) -> dict[str, float]:
     """Both metric families over the validation set, at the size the model sees."""
@@ -140,6 +198,11 @@ def validate(model, loader, inputs_of, num_labels) -> dict[str, float]:
 
 def main(argv=None) -> dict[str, float]:
     args = parse_arguments(argv)
+    with kept(args.output_dir):
+        return train(args)
+
+
+def train(args) -> dict[str, float]:
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation,
@@ -233,7 +296,8 @@ def main(argv=None) -> dict[str, float]:
         bar = tqdm(train_loader, desc=f"epoch {epoch + 1}/{args.epochs}", disable=not accelerator.is_main_process)
         for batch in bar:
             with accelerator.accumulate(model):
-                outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
+                with named(batch):
+                    outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
                 accelerator.backward(outputs.loss)
                 if args.grad_clip and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), args.grad_clip)

@@ -1,17 +1,21 @@
 """The training example, for real, on a few tiny images."""
 
+import errno
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from reclmis import RecLMISModel, RecLMISProcessor
+from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
+from reclmis.losses import NonFiniteLossError, total_loss
 from tests.conftest import REPOSITORY
 
 OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny", "--image_size", "32", "--epochs", "2",
@@ -46,6 +50,11 @@ def test_leaves_models_that_load_and_a_record(straight):
     record = json.loads((straight / "run.json").read_text())
     assert record["seed"] == 0 and record["versions"]["torch"]
     assert len(record["data"]["train"]["sha256"]) == 64 and record["data"]["train"]["images"] == 9
+    for name in ("best", "last"):
+        manifest = json.loads((straight / name / "data_manifest.json").read_text())
+        assert (
+            len(manifest["train"]["samples"]) == 9 and manifest["train"]["sha256"] == record["data"]["train"]["sha256"]
+        )
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(straight, tmp_path):
@@ -124,3 +133,93 @@ def test_every_option_of_the_demo_and_the_benchmarks_exists():
             flags = reproduce.flags_of(options)
             parsed = train.parse_arguments(["--dataset", "x", "--output_dir", "y", *flags])
             assert parsed.epochs == options["epochs"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    specification = importlib.util.spec_from_file_location("train_example", REPOSITORY / "examples" / "train.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+RECIPES = sorted(path.name for path in (REPOSITORY / "examples" / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_are_options_that_build_a_model(example, recipe, tmp_path):
+    path = REPOSITORY / "examples" / "configs" / recipe
+    args = example.parse_arguments(["--config", str(path), "--dataset", "data", "--output_dir", str(tmp_path)])
+    config = getattr(RecLMISConfig, args.preset)(image_size=args.image_size, **example.parsed(args.set))
+    config.validate()
+    with torch.device("meta"):
+        model = RecLMISModel(config)
+    steps = example.optimizer_steps(20, args.gradient_accumulation)
+    optimizer = example.build_optimizer(model, args.learning_rate, name=args.optimizer, weight_decay=args.weight_decay)
+    schedule = example.build_schedule(
+        optimizer, args.schedule, total_steps=args.epochs * steps, warmup_steps=args.warmup_steps, steps_per_epoch=steps,
+        final_ratio=args.final_ratio,
+    )  # fmt: skip
+    assert schedule.get_last_lr()[0] <= args.learning_rate
+    assert f"examples/configs/{recipe}" in path.read_text().splitlines()[1]
+
+
+def test_the_command_line_wins_over_a_recipe_and_mistakes_are_named(example, tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("epochs: 3\nbatch_size: 5\nset: {dropout: 0.2}\n")
+    base = ["--config", str(path), "--dataset", "d", "--output_dir", "o"]
+    args = example.parse_arguments([*base, "--epochs", "7"])
+    assert (args.epochs, args.batch_size, args.set) == (7, 5, ["dropout=0.2"])
+    for text, message in (("epoch: 3", "no 'epoch'"), ("- 3", "must map"), ("preset: huge", "choose from tiny"),
+                          ("a: [", "cannot be read")):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(SystemExit):
+            example.parse_arguments(base)
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "examples" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_accelerate_reads_the_launch_configurations(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(path)).num_processes >= 1
+
+
+def test_a_loss_that_breaks_names_its_term_and_its_samples(example):
+    with (
+        pytest.raises(NonFiniteLossError, match=r"contrastive = nan.*The batch was a, b"),
+        example.named({"ids": ["a", "b"]}),
+    ):
+        total_loss({"contrastive": torch.tensor(float("nan"))}, {"contrastive": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(KeyboardInterrupt(), "Interrupted"), (OSError(errno.ENOSPC, "No space left on device"), "No space left")],
+)
+def test_what_stops_a_run_says_what_is_left(example, straight, tmp_path, error, message):
+    for folder, left in ((straight, "--resume goes on"), (tmp_path, "No epoch")):
+        with pytest.raises(SystemExit, match=f"{message}.*{left}"), example.kept(folder):
+            raise error
+    with pytest.raises(OSError, match="broken pipe"), example.kept(tmp_path):
+        raise OSError(errno.EPIPE, "broken pipe")
+
+
+def test_an_interrupt_leaves_a_checkpoint_and_a_sentence(tmp_path):
+    command = [sys.executable, "examples/train.py", *OPTIONS, "--epochs", "2000", "--output_dir", str(tmp_path)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "metrics.json").is_file() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "Interrupted." in stderr and "--resume goes on from there" in stderr and "Traceback" not in stderr
+    RecLMISModel.from_pretrained(tmp_path / "last")
