@@ -285,6 +285,11 @@ for split in made:
     for ours, theirs in zip(made[split], back[split]):
         assert ours["image"].tobytes() == theirs["image"].tobytes()
         assert ours["mask"].tobytes() == theirs["mask"].tobytes()
+by_name = load_dataset_by_name("hub:org/notes", splits=["train"])
+assert by_name["train"]["note"] == made["train"]["note"] and list(by_name) == ["train"]
+streamed = load_dataset_by_name("hub:org/notes", splits=["validation"], streaming=True)["validation"]
+assert [row["note"] for row in streamed] == made["validation"]["note"]
+assert [row["image"].tobytes() for row in streamed] == [row["image"].tobytes() for row in made["validation"]]
 """
     environment = subprocess_environment(hub, tmp_path / "home")
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
