@@ -113,7 +113,25 @@ def data_loading(result: dict) -> str:
     return "\n".join(lines)
 
 
+def recipe_cost(result: dict) -> str:
+    lines = ["| recipe | images x epochs | GFLOP per image, forward | one RTX 3090 | eight |", "|---|---|---|---|---|"]
+    for name, row in result["recipes"].items():
+        lines.append(f"| `{name}` | {row['images']} x {row['epochs']} | {row['forward_flops_per_image'] / 1e9:.1f} | "
+                     f"{_duration(row['hours_one_gpu'])} | {_duration(row['hours_eight_gpus'])} |")  # fmt: skip
+    paper, rate = result["paper"], result["flops_per_second_and_gpu"] / 1e12
+    lines.append(
+        f"\nEstimated by `benchmarks/recipe_cost.py`, not run: 3 x forward x images x epochs, at the {rate:.2f} TFLOP/s that "
+        f"each of the paper's {paper['gpus']} GPUs reached if `{paper['recipe']}` took its {paper['hours']} hours."
+    )
+    return "\n".join(lines)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{max(60 * hours, 0.1):.1f} min"
+
+
 TABLES = {
+    "recipe_cost": recipe_cost,
     "data_loading": data_loading,
     "qata": qata,
     "monuseg": monuseg,
