@@ -120,8 +120,8 @@ def recipe_cost(result: dict) -> str:
                      f"{_duration(row['hours_one_gpu'])} | {_duration(row['hours_eight_gpus'])} |")  # fmt: skip
     paper, rate = result["paper"], result["flops_per_second_and_gpu"] / 1e12
     lines.append(
-        f"\nEstimated by `benchmarks/recipe_cost.py`, not run: 3 x forward x images x epochs, at the {rate:.2f} TFLOP/s that "
-        f"each of the paper's {paper['gpus']} GPUs reached if `{paper['recipe']}` took its {paper['hours']} hours."
+        f"\nEstimated by `benchmarks/recipe_cost.py`, not run: 3 x forward x images x epochs, at the {rate:.2f} TFLOP/s "
+        f"that each of the paper's {paper['gpus']} GPUs reached if `{paper['recipe']}` took its {paper['hours']} hours."
     )
     return "\n".join(lines)
 
