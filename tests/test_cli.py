@@ -54,11 +54,39 @@ def refused(*arguments, capsys):
 # predict -----------------------------------------------------------------------------------------------------------
 
 
+def test_shares_of_several_processes_make_one_whole(folder, images, tmp_path, capsys):
+    arguments = ("predict", images, "--note", NOTE, "--model", folder, "--output")
+    assert reclmis(*arguments, tmp_path / "whole", capsys=capsys)[0] == 0
+    for part, number in ((0, 2), (1, 1)):
+        code, said, _ = reclmis(*arguments, tmp_path / "shared", "--share", f"{part}/2", capsys=capsys)
+        assert code == 0 and f"{number} of {number}" in said
+    names = {path.name for path in (tmp_path / "whole").glob("*.png")}
+    assert names == {path.name for path in (tmp_path / "shared").glob("*.png")} and len(names) == 6
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
+    for share in ("2/2", "1", "a/b", "-1/2"):
+        assert reclmis(*arguments, tmp_path / "none", f"--share={share}", capsys=capsys)[0] == 2
+
+
+def test_an_interrupted_run_goes_on_and_never_mixes_two(folder, images, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ("predict", images, "--note", NOTE, "--model", folder, "--output", out)
+    assert reclmis(*arguments, capsys=capsys)[0] == 0
+    (out / "scan1_mask.png").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_mask.png")}
+    code, said, _ = reclmis(*arguments, "--resume", capsys=capsys)
+    assert code == 0 and "1 of 1" in said and (out / "scan1_mask.png").is_file()
+    assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
+    assert "Nothing left to do" in reclmis(*arguments, "--resume", capsys=capsys)[1]
+    assert "--threshold 0.5, not 0.9" in refused(*arguments, "--resume", "--threshold", "0.9", capsys=capsys)
+    assert not list(out.glob(".writing*"))
+
+
 def test_one_image(folder, images, tmp_path, capsys):
     image, out = images / "scan0.png", tmp_path / "out"
     code, said, _ = reclmis("predict", image, "--note", NOTE, "--model", folder, "--output", out, capsys=capsys)
     assert code == 0 and "1 of 1" in said
-    assert sorted(file.name for file in out.iterdir()) == ["scan0_mask.png", "scan0_overlay.png"]
+    assert sorted(file.name for file in out.glob("*_*")) == ["scan0_mask.png", "scan0_overlay.png"]
     mask = Image.open(out / "scan0_mask.png")
     model = RecLMISModel.from_pretrained(folder, prune_reconstruction=True)
     processor = RecLMISProcessor.from_pretrained(folder)
@@ -79,7 +107,7 @@ def test_a_folder_with_a_broken_image_does_the_rest_and_lists_the_failures(folde
     assert code == 1 and "3 of 5" in said
     failures = [line for line in error.splitlines() if line.startswith("reclmis predict:")]
     assert len(failures) == 2 and "broken.png" in failures[0] and "empty.png" in failures[1]
-    assert sorted(file.name for file in out.iterdir()) == [f"scan{number}_mask.png" for number in range(3)]
+    assert sorted(file.name for file in out.glob("*_*")) == [f"scan{number}_mask.png" for number in range(3)]
 
 
 def test_a_table_gives_each_image_its_notes(folder, images, tmp_path, capsys):
@@ -117,7 +145,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(folder, images, tmp_path
         out,
     )
     assert reclmis(*arguments, "--no-overlay", capsys=capsys)[0] == 0
-    assert sorted(file.name for file in out.iterdir()) == ["images_scan0_png_mask.png", "other_scan0_png_mask.png"]
+    assert sorted(file.name for file in out.glob("*_*")) == ["images_scan0_png_mask.png", "other_scan0_png_mask.png"]
 
 
 def test_a_long_note_is_cut_with_one_sentence(folder, images, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Pictures of masks, with Pillow alone."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,10 +75,15 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image | str]], titles: Sequence[
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> Path:
-    """Saves a picture, with its folder."""
+    """Saves a picture, with its folder; whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    temporary = path.with_name(f".writing-{path.name}")
+    try:
+        picture.save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -1,6 +1,7 @@
 """`reclmis predict`: images and notes -> mask and overlay PNGs; volumes and a note -> NIfTI masks."""
 
 import argparse
+import json
 import sys
 import warnings
 from collections import Counter
@@ -10,6 +11,8 @@ from PIL import Image
 
 from . import CommandError
 from .loading import load_model
+
+SETTINGS = "predictions.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=probability, default=0.5, help="least foreground probability, 0 to 1")
     parser.add_argument("--batch-size", type=positive_integer, default=8)
     parser.add_argument("--device", default="cpu")
+    bulk = parser.add_argument_group("many images")
+    bulk.add_argument("--resume", action="store_true", help="leave out what an interrupted run has written already")
+    bulk.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N",
+                      help="only every N-th image from the I-th on (from 0), for N processes with one output")  # fmt: skip
     volumes = parser.add_argument_group("volumes")
     volumes.add_argument("--orientation", choices=("image", "patient"),
                          help="whose left the note means; needed for volumes")  # fmt: skip
@@ -47,8 +54,14 @@ def run(args: argparse.Namespace) -> int:
     volume_stems = output_stems(volumes)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
+        _check_settings(args)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
+    requests, stems = _remaining(args, requests, stems, "_mask.png")
+    volumes, volume_stems = _remaining(args, volumes, volume_stems, "_mask.nii.gz")
+    if not requests and not volumes:
+        print(f"Nothing left to do: {args.output} has every mask.")
+        return 0
     model, processor = load_model(args.model, prune=args.prune, device=args.device)
     _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
     failures = _write_masks(args, model, processor, requests, stems)
@@ -60,6 +73,34 @@ def run(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"reclmis predict: {failure}", file=sys.stderr)
     return 0 if not failures else (1 if done else 2)
+
+
+def _remaining(args: argparse.Namespace, asked: list, stems: list[str], ending: str) -> tuple[list, list[str]]:
+    """What this process shall do and has not done. A mask is written last and whole, so that it stands for all of it."""
+    first, step = args.share
+    wanted = [(request, stem) for request, stem in list(zip(asked, stems, strict=True))[first::step]
+              if not (args.resume and (args.output / f"{stem}{ending}").is_file())]  # fmt: skip
+    return [request for request, _ in wanted], [stem for _, stem in wanted]
+
+
+def _check_settings(args: argparse.Namespace) -> None:
+    """Keeps what the masks of this folder depend on beside them.
+
+    Raises:
+        CommandError: a run is resumed with other settings, which would mix two kinds of masks.
+    """
+    names = ("model", "note", "table", "threshold", "orientation", "window", "plane", "view")
+    settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
+    path = args.output / SETTINGS
+    if args.resume and path.is_file():
+        before = json.loads(path.read_text())
+        changed = [name for name in names if before.get(name) != settings[name]]
+        if changed:
+            name, now = changed[0], settings[changed[0]]
+            name, now = changed[0], settings[changed[0]]
+            begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
+            raise CommandError(f"{begun}; give the same settings, or another folder.")
+    path.write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _check_volume_arguments(args: argparse.Namespace) -> None:
@@ -86,11 +127,11 @@ def _write_volume(args, model, processor, path: Path, stem: str) -> list[str]:
     except (ValueError, ImportError) as error:
         return [f"{path}: {error}" if str(path) not in str(error) else str(error)]
     try:
-        save_mask(volume, answer.mask, args.output / f"{stem}_mask.nii.gz")
         if args.overlay:
             largest = int((answer.mask > 0).sum(axis=(1, 2)).argmax())
             picture = overlay(Image.fromarray(volume.slices[largest]), answer.mask[largest])
             save_picture(picture, args.output / f"{stem}_overlay.png")
+        save_mask(volume, answer.mask, args.output / f"{stem}_mask.nii.gz")
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
     return []
@@ -117,9 +158,9 @@ def _write_masks(args, model, processor, requests, stems) -> list[str]:
         for prediction in predict(model, processor, requests, **options):
             target = args.output / stems[prediction.index]
             try:
-                save_picture(mask_image(prediction.mask, model.config.num_labels), f"{target}_mask.png")
                 if args.overlay:
                     save_picture(overlay(prediction.image, prediction.mask), f"{target}_overlay.png")
+                save_picture(mask_image(prediction.mask, model.config.num_labels), f"{target}_mask.png")
             except OSError as error:
                 raise CommandError(f"cannot write to {args.output}: {error}.") from error
             bar.update()
@@ -253,6 +294,17 @@ def window_of(text: str) -> str | tuple[float, float]:
     if width <= 0:
         raise argparse.ArgumentTypeError(f"needs a width above 0, got {text!r}")
     return level, width
+
+
+def share_of(text: str) -> tuple[int, int]:
+    """`I/N`."""
+    try:
+        part, parts = (int(number) for number in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be I/N, such as 0/4, got {text!r}") from None
+    if not 0 <= part < parts:
+        raise argparse.ArgumentTypeError(f"I goes from 0 to N - 1, got {text!r}")
+    return part, parts
 
 
 def probability(text: str) -> float:
