@@ -17,7 +17,7 @@ from .image_note_mask import split_of
 from .inventory import Inventory, OnError
 from .masks import MaskFormat
 from .pairing import IMAGE_SUFFIXES, DataError, Pair, canonical, list_images, pair_split, read_pair
-from .tables import TABLE_SUFFIXES, iterate_records, scan_note_table
+from .tables import IMAGE_COLUMNS, TABLE_SUFFIXES, iterate_records, scan_note_table
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, IterableDatasetDict
@@ -202,8 +202,6 @@ class _Tables:
 
 def _names_alone(path: Path) -> list[str]:
     """Names of a table that has no notes, such as `Val_ID.xlsx`."""
-    from .tables import IMAGE_COLUMNS
-
     try:
         return [row["image"] for row in iterate_records(path, {"image": IMAGE_COLUMNS}) if isinstance(row, dict)]
     except (OSError, ValueError):
