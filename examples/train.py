@@ -13,6 +13,7 @@ import json
 import math
 import time
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,7 +25,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
-from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, build_manifest, load_dataset_by_name
+from reclmis.data import (
+    Augmentation,
+    Collator,
+    NotedSegmentationDataset,
+    NotedSegmentationStream,
+    build_manifest,
+    load_dataset_by_name,
+)
 from reclmis.data.manifest import summary
 from reclmis.evaluation.metrics import SegmentationMeter
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE
@@ -55,6 +63,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     data.add_argument("--normalize_per_image", action="store_true",
                       help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
     data.add_argument("--workers", type=int, default=0)
+    data.add_argument("--streaming", action="store_true", help="hold no list of the data: for sets of any size")
+    data.add_argument("--steps_per_epoch", type=int, help="batches per process and epoch; a stream has no length")
+    data.add_argument("--shuffle_buffer", type=int, default=1000, help="samples from which a stream draws")
     model = parser.add_argument_group("model")
     model.add_argument("--preset", choices=("tiny", "small", "base", "paper", "release"), default="small")
     model.add_argument("--image_size", type=int, default=224)
@@ -92,6 +103,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.dataset is None:
         parser.error("--dataset is required.")
+    if args.streaming and (args.steps_per_epoch is None or args.steps_per_epoch % args.gradient_accumulation):
+        parser.error("--streaming needs --steps_per_epoch, a multiple of --gradient_accumulation.")
     own = ("set", "visual_backbone", "text_encoder", "normalise_notes", "normalize_per_image")
     if args.init and (ignored := [f"--{name}" for name in own if getattr(args, name)]):
         parser.error(f"{', '.join(ignored)} cannot change what --init brings; leave one of them out.")
@@ -126,11 +139,43 @@ def build_datasets(args):
     """The HF splits for training and validation."""
     options = {"num_train": args.num_synthetic, "num_validation": max(args.num_synthetic // 4, 1), "seed": args.seed,
                "size": args.image_size} if args.dataset == "synthetic" else {"splits": ["train", "validation"]}  # fmt: skip
+    if args.streaming:
+        options["streaming"] = True
     splits = load_dataset_by_name(args.dataset, **options, **parsed(args.data))
     for split, limit in (("train", args.limit_train), ("validation", args.limit_validation)):
         if limit is not None:
-            splits[split] = splits[split].select(range(min(limit, len(splits[split]))))
+            splits[split] = splits[split].take(limit)
     return splits
+
+
+def notes_of(rows) -> list[str]:
+    """What a tokenizer is learned from: all notes, or the first of a stream."""
+    return list(islice((row["note"] for row in rows.select_columns(["note"])), 20_000))
+
+
+def batches_of(loader, count: int):
+    """So many batches of an epoch.
+
+    Raises:
+        SystemExit: a stream ended before.
+    """
+    seen = 0
+    for batch in islice(loader, count):
+        seen += 1
+        yield batch
+    if seen < count:
+        raise SystemExit(f"The stream ended after {seen} batches; give --steps_per_epoch {seen} or less.")
+
+
+def build_dataset(args, rows, config, split: str, note: str | None):
+    """Samples of a split, decoded and, for training, augmented."""
+    policy = getattr(Augmentation, args.augment)() if split == "train" else None
+    options = {"num_labels": config.num_labels, "size": (config.image_size,) * 2, "seed": args.seed, "note": note}
+    if args.streaming:
+        shuffle = args.shuffle_buffer if split == "train" else 0
+        return NotedSegmentationStream(rows, policy, **options, shuffle=shuffle)
+    cache = int(args.cache_gigabytes * 2**30) if args.workers == 0 else 0
+    return NotedSegmentationDataset(rows, policy, **options, cache_bytes=cache)
 
 
 def build_model(args, notes):
@@ -210,30 +255,24 @@ def train(args) -> dict[str, float]:
         project_config=ProjectConfiguration(
             project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")
         ),
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+        # Processes share a stream sample by sample, as batches hold texts, which cannot be sent from one to the others.
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True, data_seed=args.seed, dispatch_batches=False if args.streaming else None
+        ),
     )
     set_seed(args.seed, device_specific=False)
     splits = build_datasets(args)
     note = CONSTANT_NOTE if args.note_mode == "constant" else None
-    model, processor = build_model(args, [note] * 2 if note else list(splits["train"]["note"]))
+    model, processor = build_model(args, [note] * 2 if note else notes_of(splits["train"]))
     num_labels = model.config.num_labels
     datasets = {
-        split: NotedSegmentationDataset(
-            splits[split],
-            getattr(Augmentation, args.augment)() if split == "train" else None,
-            num_labels=num_labels,
-            size=(model.config.image_size,) * 2,
-            seed=args.seed,
-            cache_bytes=int(args.cache_gigabytes * 2**30) if args.workers == 0 else 0,
-            note=note,
-        )
-        for split in ("train", "validation")
+        split: build_dataset(args, splits[split], model.config, split, note) for split in ("train", "validation")
     }
     loaders = {
         split: DataLoader(
             datasets[split],
             batch_size=args.batch_size,
-            shuffle=split == "train",
+            shuffle=split == "train" and not args.streaming,
             num_workers=args.workers,
             persistent_workers=args.workers > 0,
             collate_fn=Collator(processor),
@@ -251,7 +290,8 @@ def train(args) -> dict[str, float]:
     model, optimizer, train_loader, validation_loader = accelerator.prepare(
         model, optimizer, loaders["train"], loaders["validation"]
     )
-    steps = optimizer_steps(len(train_loader), args.gradient_accumulation)
+    batches = args.steps_per_epoch if args.streaming else len(train_loader)
+    steps = optimizer_steps(batches, args.gradient_accumulation)
     schedule = build_schedule(
         optimizer, args.schedule, total_steps=args.epochs * steps, warmup_steps=args.warmup_steps,
         steps_per_epoch=steps, final_ratio=args.final_ratio,
@@ -293,7 +333,8 @@ def train(args) -> dict[str, float]:
         train_loader.set_epoch(epoch)
         model.train()
         sums: dict[str, torch.Tensor] = {}
-        bar = tqdm(train_loader, desc=f"epoch {epoch + 1}/{args.epochs}", disable=not accelerator.is_main_process)
+        hidden = not accelerator.is_main_process
+        bar = tqdm(batches_of(train_loader, batches), f"epoch {epoch + 1}/{args.epochs}", batches, disable=hidden)
         for batch in bar:
             with accelerator.accumulate(model):
                 with named(batch):
@@ -312,7 +353,7 @@ def train(args) -> dict[str, float]:
             bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
         judged = average.module if average is not None else model
         metrics = validate(judged, validation_loader, text_inputs, num_labels)
-        losses = {f"train/{name}": (value / len(train_loader)).item() for name, value in sums.items()}
+        losses = {f"train/{name}": (value / batches).item() for name, value in sums.items()}
         values = {f"validation/{name}": value for name, value in metrics.items()}
         row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **losses, **values}
         history.append(row)

@@ -223,3 +223,20 @@ def test_an_interrupt_leaves_a_checkpoint_and_a_sentence(tmp_path):
         process.kill()
     assert "Interrupted." in stderr and "--resume goes on from there" in stderr and "Traceback" not in stderr
     RecLMISModel.from_pretrained(tmp_path / "last")
+
+
+def test_trains_on_a_stream_and_resumes_it(tmp_path):
+    """Shuffled, augmented, and bit for bit as uninterrupted."""
+    from reclmis.data import load_dataset_by_name, write_parquet
+
+    write_parquet(load_dataset_by_name("synthetic", num_train=9, num_validation=3, size=32), tmp_path / "data", 3)
+    options = ["--dataset", str(tmp_path / "data"), "--streaming", "--steps_per_epoch", "2", "--shuffle_buffer", "4"]
+    run(tmp_path / "straight", *options)
+    run(tmp_path / "stopped", *options, "--max_minutes", "0")
+    run(tmp_path / "stopped", *options, "--resume")
+    ours, theirs = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("straight", "stopped"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    record = json.loads((tmp_path / "straight" / "run.json").read_text())
+    assert record["data"]["train"]["images"] == 9
+    short = run(tmp_path / "short", *options, "--steps_per_epoch", "5", check=False)
+    assert short.returncode and "ended after 3 batches" in short.stderr

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     volume_stems = output_stems(volumes)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
-        _check_settings(args)
+        settings = _checked_settings(args)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
     requests, stems = _remaining(args, requests, stems, "_mask.png")
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"Nothing left to do: {args.output} has every mask.")
         return 0
     model, processor = load_model(args.model, prune=args.prune, device=args.device)
+    (args.output / SETTINGS).write_text(settings)
     _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
     failures = _write_masks(args, model, processor, requests, stems)
     for path, stem in zip(volumes, volume_stems, strict=True):
@@ -83,8 +84,8 @@ def _remaining(args: argparse.Namespace, asked: list, stems: list[str], ending: 
     return [request for request, _ in wanted], [stem for _, stem in wanted]
 
 
-def _check_settings(args: argparse.Namespace) -> None:
-    """Keeps what the masks of this folder depend on beside them.
+def _checked_settings(args: argparse.Namespace) -> str:
+    """What the masks of this folder depend on, to be kept beside them.
 
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
@@ -100,7 +101,7 @@ def _check_settings(args: argparse.Namespace) -> None:
             name, now = changed[0], settings[changed[0]]
             begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
             raise CommandError(f"{begun}; give the same settings, or another folder.")
-    path.write_text(json.dumps(settings, indent=1) + "\n")
+    return json.dumps(settings, indent=1) + "\n"
 
 
 def _check_volume_arguments(args: argparse.Namespace) -> None:
