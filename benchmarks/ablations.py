@@ -55,7 +55,6 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "conditions multiplied (eq. 7, 9)": {"reconstruction_conditioning": "hadamard"},
         "causal reconstruction": {"reconstruction_causal": True},
         "V and E as targets (eq. 8, 10)": {"reconstruction_target": "features"},
-        "released targets": {"reconstruction_target": "released"},
         "errors weighted by interest": {"reconstruction_weighting": "interest"},
         "plain interaction block": {"interaction_block": "plain"},
     },
