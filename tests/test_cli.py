@@ -23,6 +23,12 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Where the command writes when nobody says where."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def images(tmp_path):
     inside = tmp_path / "images"
