@@ -65,7 +65,7 @@ def answers(lines: list[str], checkpoint: str) -> list[str]:
     return run.stdout.strip().splitlines()
 
 
-@pytest.mark.parametrize("name", USES)
+@pytest.mark.parametrize("name", ["AutoModel", "AutoProcessor", "pipeline"])
 def test_transformers_finds_each_class_on_its_own(checkpoint, name):
     lines = ["import reclmis", f"from transformers import {name}", f"print(type({USES[name]}).__name__)"]
     assert answers(lines, checkpoint)[-1:] == [EXPECTED[name]]
