@@ -113,3 +113,16 @@ def test_a_taken_name_is_refused_even_before_its_owner_is_loaded():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "registered already" in run.stdout, run.stderr
+
+
+@pytest.mark.parametrize("tables", [("CONFIG_MAPPING_NAMES",), ("CONFIG_MAPPING_NAMES", "MODEL_NAMES_MAPPING")])
+def test_whatever_tables_a_version_has_know_the_model(tables):
+    """transformers 5.5 looks up every configured model's title when it is imported, and fails where one is missing."""
+    from types import SimpleNamespace
+
+    from reclmis.registration import _name_configuration
+
+    auto = SimpleNamespace(**{table: {"clip": "CLIP"} for table in tables})
+    _name_configuration(auto)
+    assert all(set(getattr(auto, table)) == {"clip", "reclmis"} for table in tables)
+    assert set(vars(auto)) == set(tables)

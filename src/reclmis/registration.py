@@ -28,6 +28,10 @@ _TABLES: dict[str, tuple[str, str, Any]] = {
 
 def _name_configuration(auto: Any) -> None:
     auto.CONFIG_MAPPING_NAMES[_MODEL_TYPE] = _CONFIG
+    # Older versions keep titles in a second table, and look up every entry of the first one there.
+    titles = getattr(auto, "MODEL_NAMES_MAPPING", None)
+    if titles is not None:
+        titles[_MODEL_TYPE] = "RecLMIS"
 
 
 def _name_class(names: str, mapping: str, entry: Any, auto: Any) -> None:
