@@ -75,7 +75,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 COMMON = {"optimizer": "adamw", "weight_decay": 0.01, "grad_clip": 1.0, "ema": 0.98, "tracker": "none"}
-MEASURED = ("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled")
 
 
 def variants(groups: list[str]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ an epoch, and a stream over a generated set in Parquet files, of which no list i
 import argparse
 import json
 import os
+import shlex
 import statistics
 import sys
 import tempfile
@@ -31,13 +32,11 @@ from reclmis.data import (
     load_dataset_by_name,
     make_sample,
 )
-from reclmis.data.inventory import as_png, features_of
+from reclmis.data.inventory import COLUMNS, as_png, features_of
 from reclmis.training.record import portable_command
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from training_cost import PRESETS, prepare
-
-COLUMNS = ("image", "mask", "note", "id")
 
 
 def resident_megabytes() -> float:
@@ -65,10 +64,7 @@ def loader_of(dataset: Any, processor: RecLMISProcessor, workers: int, batch_siz
     return DataLoader(dataset, batch_size, num_workers=workers, collate_fn=Collator(processor))
 
 
-def loader_against_steps(splits, args) -> dict[str, Any]:
-    processor = RecLMISProcessor.from_model_config(
-        RecLMISConfig.small(image_size=224), notes=list(splits["train"]["note"])
-    )
+def loader_against_steps(splits, processor, args) -> dict[str, Any]:
     policies = {"none": Augmentation.none(), "paper": Augmentation.paper(), "strong": Augmentation.strong()}
     loaders = {
         f"{name}, {workers} worker(s)": loader_of(
@@ -96,11 +92,8 @@ def loader_against_steps(splits, args) -> dict[str, Any]:
     }
 
 
-def memory_over_an_epoch(splits, args) -> dict[str, float]:
+def memory_over_an_epoch(splits, processor, args) -> dict[str, float]:
     """Growth of this process's memory from the first tenth of an epoch to its end, nothing cached."""
-    processor = RecLMISProcessor.from_model_config(
-        RecLMISConfig.small(image_size=224), notes=list(splits["train"]["note"])
-    )
     dataset = NotedSegmentationDataset(splits["train"], Augmentation.strong(), size=(224, 224))
     return grown(loader_of(dataset, processor, 0, args.batch_size), len(dataset))
 
@@ -166,12 +159,15 @@ def main() -> None:
     parser.add_argument("--scratch", help="where the generated set is written for the time of the run")
     args = parser.parse_args()
     splits = load_dataset_by_name(args.dataset, splits=["train"], verify=False)
+    processor = RecLMISProcessor.from_model_config(
+        RecLMISConfig.small(image_size=224), notes=list(splits["train"]["note"])
+    )
     result = {
-        "command": portable_command(" ".join(["benchmarks/data_loading.py", *sys.argv[1:]])),
+        "command": portable_command(shlex.join(["benchmarks/data_loading.py", *sys.argv[1:]])),
         "seed": 0, "threads": torch.get_num_threads(), "cores": os.cpu_count(), "batch_size": args.batch_size,
         "sha256": build_manifest(splits)["train"]["sha256"],
-        **loader_against_steps(splits, args),
-        "epoch": memory_over_an_epoch(splits, args),
+        **loader_against_steps(splits, processor, args),
+        "epoch": memory_over_an_epoch(splits, processor, args),
         "stream": stream(args),
     }  # fmt: skip
     path = Path(__file__).resolve().parent / "results" / "data_loading.json"

@@ -1,11 +1,12 @@
 """Pictures of masks, with Pillow alone."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from .files import replacing
 
 # Colour-blind safe (Okabe and Ito), one per class.
 COLOURS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
@@ -76,15 +77,9 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image | str]], titles: Sequence[
 
 def save_picture(picture: Image.Image, path: str | Path) -> Path:
     """Saves a picture, with its folder; whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".writing-{path.name}")
-    try:
+    with replacing(path) as temporary:
         picture.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _scaled(picture: Image.Image, cell: int) -> Image.Image:

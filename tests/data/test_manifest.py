@@ -1,9 +1,10 @@
 import json
+from hashlib import sha256
 
 import pytest
 
 from reclmis.data import build_manifest, dataset_hash, embed_files, load_dataset_by_name, read_manifest
-from reclmis.data.manifest import image_key, summary, write_manifest
+from reclmis.data.manifest import sample_key, summary, write_manifest
 
 NAMES = ["a", "b", "c"]
 
@@ -17,7 +18,7 @@ def splits(lvit):
 def test_content_and_privacy(lvit, splits, tmp_path):
     manifest = build_manifest(splits)
     files = [(lvit.root / f"Train_Folder/img/{name}.png").read_bytes() for name in NAMES]
-    assert manifest["train"]["samples"] == sorted(image_key(content) for content in files)
+    assert manifest["train"]["samples"] == sorted(sample_key(sha256(content).digest()) for content in files)
     assert (manifest["train"]["images"], manifest["train"]["notes"]) == (3, 3)
     assert manifest["train"]["sha256"] == dataset_hash(splits["train"])
     written = write_manifest(manifest, tmp_path / "data_manifest.json").read_text()

@@ -98,7 +98,6 @@ def _checked_settings(args: argparse.Namespace) -> str:
         changed = [name for name in names if before.get(name) != settings[name]]
         if changed:
             name, now = changed[0], settings[changed[0]]
-            name, now = changed[0], settings[changed[0]]
             begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
             raise CommandError(f"{begun}; give the same settings, or another folder.")
     return json.dumps(settings, indent=1) + "\n"
@@ -209,15 +208,19 @@ def sort_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """Images, and volumes: NIfTI files, DICOM files of several frames, folders of one DICOM series; also within folders."""
     from ..medical import is_volume
 
-    images, volumes = [], []
+    images: list[Path] = []
+    volumes: list[Path] = []
     for path in paths:
         try:
-            inside = [path] if not path.is_dir() or is_volume(path) else _files_in(path)
-            found = {file: is_volume(file) for file in inside}
+            if is_volume(path):
+                volumes.append(path)
+            elif path.is_dir():
+                for file in _files_in(path):
+                    (volumes if is_volume(file) else images).append(file)
+            else:
+                images.append(path)
         except (ValueError, ImportError) as error:
             raise CommandError(str(error)) from error
-        images += [file for file, is_one in found.items() if not is_one]
-        volumes += [file for file, is_one in found.items() if is_one]
     return images, volumes
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ..notes import NoteFit, Orientation, fits, parse_note
-from .inventory import Inventory, row_of
-from .manifest import content_of, image_key, summarise
+from .inventory import Inventory, files_of
+from .manifest import digest_of, sample_key, summarise
 from .masks import MaskFormat
 from .near_duplicates import THRESHOLD, near_pairs, perceptual_hash
 from .pairing import Pair, read_pair
@@ -120,7 +120,7 @@ class _Look:
     problem: str = ""
     size: tuple[int, int] = (0, 0)
     pixels: bytes = b""
-    key: str = ""
+    files: tuple[bytes, bytes] = (b"", b"")
     hash: np.ndarray | None = None
     blank: bool = False
     counts: tuple[int, ...] = ()
@@ -182,7 +182,8 @@ def _look_at_all(inventory: Inventory, orientation: Orientation, on_progress: An
 def _look(split: str, pair: Pair, mask_format: MaskFormat, orientation: Orientation) -> _Look:
     try:
         image, mask = read_pair(pair, mask_format)
-        content = content_of(row_of(pair, mask_format, ("image",))["image"])
+        files = files_of(pair, mask_format, (image, mask))
+        digests = digest_of(files["image"]), digest_of(files["mask"])
     except (OSError, ValueError) as error:
         return _Look(pair, split, f"{pair.id}: {error}")
     size = image.height, image.width
@@ -195,7 +196,7 @@ def _look(split: str, pair: Pair, mask_format: MaskFormat, orientation: Orientat
         split,
         size=size,
         pixels=hashlib.sha256(f"{size}".encode() + pixels).digest(),
-        key=image_key(content),
+        files=digests,
         hash=perceptual_hash(image),
         blank=pixels == pixels[:3] * (len(pixels) // 3),
         counts=tuple(np.bincount(mask.ravel(), minlength=max(mask_format.num_labels, 2)).tolist()),
@@ -260,7 +261,7 @@ def _patient(pair: Pair) -> str | None:
 def _trained_on(looks: Sequence[_Look], manifest: Mapping[str, Any]) -> list[Issue]:
     known = set(manifest.get("train", {}).get("samples", ()))
     return [Issue("trained on", f"{look.name}: the checkpoint was trained on this image.", (look.name,))
-            for look in looks if look.split != "train" and look.key in known]  # fmt: skip
+            for look in looks if look.split != "train" and sample_key(look.files[0]) in known]  # fmt: skip
 
 
 def _odd_samples(looks: Sequence[_Look]) -> list[Issue]:
@@ -343,12 +344,6 @@ def _missing_classes(reports: Mapping[str, SplitReport], mask_format: MaskFormat
 
 def _manifest(inventory: Inventory, looks: Sequence[_Look]) -> dict[str, Any]:
     """As [`reclmis.data.manifest.build_manifest`] of the dataset that training would load."""
-    columns = ("image", "mask", "note", "id")
-
-    def contents(split: str):
-        for look in looks:
-            if look.split == split:
-                row = row_of(look.pair, inventory.mask_format, columns)
-                yield row["id"], row["note"], content_of(row["image"]), content_of(row["mask"])
-
-    return {split: summarise(contents(split)) for split in inventory.splits}
+    samples = {split: [look for look in looks if look.split == split] for split in inventory.splits}
+    return {split: summarise((look.pair.id, look.pair.note, *look.files) for look in of_split)
+            for split, of_split in samples.items()}  # fmt: skip

@@ -12,12 +12,44 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..images import open_image, to_rgb8
 from .augment import Augmentation, Sample
+from .inventory import COLUMNS
 from .masks import read_mask
 
-_COLUMNS = ("image", "mask", "note", "id")
+
+class _Samples:
+    """What a dataset and a stream have in common: how a row becomes a sample.
+
+    Args:
+        dataset: of HF datasets, with `image`, `mask`, `note` and `id`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        augmentation: Augmentation | None,
+        num_labels: int,
+        size: tuple[int, int] | None,
+        seed: int,
+        note: str | None,
+    ) -> None:
+        self.dataset = _undecoded(dataset)
+        self.augmentation = augmentation
+        self.num_labels = num_labels
+        self.size = size
+        self.seed = seed
+        self.note = note
+        # Shared memory: workers that outlive an epoch must see the next one.
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
+
+    def _decode(self, row: dict[str, Any]) -> Sample:
+        sample = decode_sample(row, self.num_labels, self.size)
+        return sample if self.note is None else {**sample, "note": self.note}
+
+    def _augment(self, sample: Sample, epoch: int) -> Sample:
+        return sample if self.augmentation is None else self.augmentation(sample, seed=self.seed, epoch=epoch)
 
 
-class NotedSegmentationDataset(Dataset):
+class NotedSegmentationDataset(_Samples, Dataset):
     """Samples of a HF dataset with `image`, `mask`, `note` and `id`, decoded, checked and augmented.
 
     Args:
@@ -46,16 +78,9 @@ class NotedSegmentationDataset(Dataset):
         cache_bytes: int = 0,
         note: str | None = None,
     ) -> None:
-        self.dataset = _undecoded(dataset)
-        self.augmentation = augmentation
-        self.num_labels = num_labels
-        self.size = size
-        self.seed = seed
-        self.note = note
+        super().__init__(dataset, augmentation, num_labels, size, seed, note)
         self._cache: dict[int, Sample] = {}
         self._cache_left = cache_bytes
-        # Shared memory: workers that outlive an epoch must see the next one.
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -71,28 +96,21 @@ class NotedSegmentationDataset(Dataset):
         return [self.note] * len(self) if self.note is not None else list(self.dataset["note"])
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self._decoded(index)
-        if self.augmentation is not None:
-            sample = self.augmentation(sample, seed=self.seed, epoch=int(self._epoch))
-        return sample
+        return self._augment(self._decoded(index), int(self._epoch))
 
     def _decoded(self, index: int) -> Sample:
         if index in self._cache:
             # A copy of the dictionary, so that no caller renames the next epoch's note. Arrays are never written to.
             return dict(self._cache[index])
-        sample = self._decode(index)
+        sample = self._decode(self.dataset[index])
         size = sample["image"].nbytes + sample["mask"].nbytes
         if size <= self._cache_left:
             self._cache_left -= size
             self._cache[index] = dict(sample)
         return sample
 
-    def _decode(self, index: int) -> Sample:
-        sample = decode_sample(self.dataset[index], self.num_labels, self.size)
-        return sample if self.note is None else {**sample, "note": self.note}
 
-
-class NotedSegmentationStream(IterableDataset):
+class NotedSegmentationStream(_Samples, IterableDataset):
     """[`NotedSegmentationDataset`] for a HF `IterableDataset`: samples as they come, none kept.
 
     Order and augmentation are functions of (seed, epoch): HF datasets shuffles shards and a buffer, and the augmentation
@@ -119,16 +137,9 @@ class NotedSegmentationStream(IterableDataset):
         note: str | None = None,
         shuffle: int = 0,
     ) -> None:
-        self.dataset = _undecoded(dataset)
+        super().__init__(dataset, augmentation, num_labels, size, seed, note)
         if shuffle:
             self.dataset = self.dataset.shuffle(seed=seed, buffer_size=shuffle)
-        self.augmentation = augmentation
-        self.num_labels = num_labels
-        self.size = size
-        self.seed = seed
-        self.note = note
-        # Shared memory: workers that outlive an epoch must see the next one.
-        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
     def shard(self, rank: int, world_size: int) -> "NotedSegmentationStream":
         """Keeps one process's part. Parts may differ in size by some samples; under Accelerate, which deals batches out
@@ -148,12 +159,7 @@ class NotedSegmentationStream(IterableDataset):
     def __iter__(self) -> Iterator[Sample]:
         epoch = int(self._epoch)
         for row in self.dataset:
-            sample = decode_sample(row, self.num_labels, self.size)
-            if self.note is not None:
-                sample["note"] = self.note
-            if self.augmentation is not None:
-                sample = self.augmentation(sample, seed=self.seed, epoch=epoch)
-            yield sample
+            yield self._augment(self._decode(row), epoch)
 
 
 def _undecoded(dataset: Any) -> Any:
@@ -163,13 +169,13 @@ def _undecoded(dataset: Any) -> Any:
     columns = dataset.column_names
     if columns is None:
         raise ValueError("The dataset does not say its columns; give it `features`, or call `_resolve_features`.")
-    missing = [name for name in _COLUMNS if name not in columns]
+    missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise ValueError(
             f"The dataset has columns {columns}, but lacks {', '.join(missing)}. Rename them with `rename_column`."
         )
     # The other columns, such as a distractor's mask, would be decoded with every row.
-    dataset = dataset.select_columns(list(_COLUMNS))
+    dataset = dataset.select_columns(list(COLUMNS))
     for name in ("image", "mask"):
         if dataset.features is not None and isinstance(dataset.features[name], ImageFeature):
             dataset = dataset.cast_column(name, ImageFeature(decode=False))

@@ -1,8 +1,9 @@
 """HF datasets with their files inside, to be saved, pushed or carried to another computer."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..files import replacing
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -51,9 +52,8 @@ def write_parquet(dataset: "DatasetDict", folder: str | Path, rows_per_file: int
         for number in range(count):
             path = folder / f"{split}-{number:05d}-of-{count:05d}.parquet"
             part = embed_files(rows.shard(count, number, contiguous=True))
-            temporary = path.with_suffix(".part")
-            part.to_parquet(str(temporary))
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                part.to_parquet(str(temporary))
             written.append(path)
     return written
 

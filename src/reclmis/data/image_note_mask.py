@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..medical.detection import is_volume
 from ..registry import register_data_source
-from .inventory import Inventory, OnError, features_of, row_of
+from .inventory import Inventory, OnError, chosen_splits, columns_of, features_of, row_of
 from .masks import Colour, MaskFormat
 from .pairing import DataError, Pair, list_images, pair_split, verify_files
 from .patients import patient_of
@@ -128,7 +128,8 @@ def scan_image_note_mask(
             pairs, wrong = _scan_folders(folder, split, mask_format, verify)
             inventory.splits[split] = pairs
             inventory.problems += wrong
-    inventory.splits = _wanted(inventory.splits, splits, path)
+    if splits is not None:  # where every row is wrong there is no split, and that is told with the rows
+        inventory.splits = chosen_splits(inventory.splits, splits, path)
     return inventory.keep_apart()
 
 
@@ -337,23 +338,13 @@ def _text_files(folder: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return rows, problems
 
 
-def _wanted(found: dict[str, Any], splits: Iterable[str] | None, path: Path) -> dict[str, Any]:
-    if splits is None:
-        return found
-    wanted = [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
-    missing = [split for split in wanted if split not in found]
-    if missing or not wanted:
-        raise ValueError(f"{path} has no split {missing[0] if missing else wanted!r}; it has {', '.join(found)}.")
-    return {split: found[split] for split in wanted}
-
-
 def _stream(
     tables: dict[str, Path], splits: Iterable[str] | None, mask_format: MaskFormat, allow_outside: bool
 ) -> "IterableDatasetDict":
     from datasets import IterableDatasetDict
 
     found = _survey(tables, allow_outside)
-    wanted = _wanted(found, splits, next(iter(tables.values())))
+    wanted = chosen_splits(found, splits, next(iter(tables.values())))
     return IterableDatasetDict(
         {split: _streamed(split, names, tables, mask_format, allow_outside) for split, names in wanted.items()}
     )
@@ -372,8 +363,7 @@ def _survey(tables: dict[str, Path], allow_outside: bool) -> dict[str, tuple[str
             if isinstance(sample, ValueError):
                 problems.append(str(sample))
             else:
-                columns = ("image", "mask", "note", "id", *(["patient"] if sample[1].patient else []))
-                found[sample[0]] = max(found.get(sample[0], ()), columns, key=len)
+                found[sample[0]] = max(found.get(sample[0], ()), columns_of([sample[1]]), key=len)
     if problems or not found:
         raise DataError(problems or [f"{', '.join(map(str, tables.values()))}: no row."])
     return found

@@ -1,11 +1,12 @@
 """What a source found on disk, before anything is decoded for good; and its way into HF datasets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL.Image import Image
 
 from ..medical.detection import DICOM_SUFFIX
 from .annotations import ANNOTATION_SUFFIX
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 
 OnError = Literal["raise", "skip"]
+
+# What every dataset has.
+COLUMNS = ("image", "mask", "note", "id")
 
 
 @dataclass
@@ -74,7 +78,7 @@ class Inventory:
     def _dataset(self, pairs: list[Pair], cache_dir: str | Path | None) -> "Dataset":
         from datasets import Dataset
 
-        features = features_of(_columns(pairs))
+        features = features_of(columns_of(pairs))
         if not any(_needs_conversion(pair, self.mask_format) for pair in pairs):
             return Dataset.from_list(list(_rows(pairs, self.mask_format, tuple(features))), features=features)
         # The stamps make a changed file another dataset; paths alone would bring yesterday's pixels out of the cache.
@@ -89,26 +93,46 @@ class Inventory:
         from datasets import IterableDataset
 
         # A list is what HF datasets shares out among workers and processes.
-        features = features_of(_columns(pairs))
+        features = features_of(columns_of(pairs))
         arguments = {"pairs": pairs, "mask_format": self.mask_format, "names": tuple(features)}
         return IterableDataset.from_generator(_rows, features=features, gen_kwargs=arguments)
 
 
 def features_of(names: tuple[str, ...]) -> "Features":
     """The HF features of these columns: images and masks as files, everything else as text."""
-    from datasets import Features, Image, Value
+    from datasets import Features, Value
+    from datasets import Image as ImageFeature
 
-    return Features({name: Image() if name in ("image", "mask") else Value("string") for name in names})
+    return Features({name: ImageFeature() if name in ("image", "mask") else Value("string") for name in names})
 
 
 def row_of(pair: Pair, mask_format: MaskFormat, names: tuple[str, ...]) -> dict[str, Any]:
     """A sample as a row of a HF dataset, its files converted where that is needed."""
-    row = {**_files(pair, mask_format), "note": pair.note, "id": pair.id, "patient": pair.patient}
+    row = {**files_of(pair, mask_format), "note": pair.note, "id": pair.id, "patient": pair.patient}
     return {name: row[name] for name in names}
 
 
-def _columns(pairs: list[Pair]) -> tuple[str, ...]:
-    return ("image", "mask", "note", "id", *(["patient"] if any(pair.patient for pair in pairs) else []))
+def columns_of(pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """`COLUMNS`, and `patient` where one is named."""
+    return (*COLUMNS, "patient") if any(pair.patient for pair in pairs) else COLUMNS
+
+
+def chosen_splits(found: Mapping[str, Any], splits: Iterable[str] | None, source: str | Path) -> dict[str, Any]:
+    """What belongs to the splits asked for, in that order; by default all.
+
+    Raises:
+        ValueError: one that is not there, or none.
+    """
+    wanted = list(found) if splits is None else split_names(splits)
+    missing = [split for split in wanted if split not in found]
+    if missing or not wanted:
+        raise ValueError(f"{source} has no split {missing[0] if missing else wanted!r}; it has {', '.join(found)}.")
+    return {split: found[split] for split in wanted}
+
+
+def split_names(splits: Iterable[str]) -> list[str]:
+    """One name, or several, each once."""
+    return [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
 
 
 def _needs_conversion(pair: Pair, mask_format: MaskFormat) -> bool:
@@ -129,10 +153,15 @@ def _rows(
         yield row_of(pair, mask_format, names)
 
 
-def _files(pair: Pair, mask_format: MaskFormat) -> dict[str, Any]:
+def files_of(pair: Pair, mask_format: MaskFormat, decoded: tuple[Image, np.ndarray] | None = None) -> dict[str, Any]:
+    """Image and mask in the form of HF datasets: as paths, or converted.
+
+    Args:
+        decoded: what [`read_pair`] gave, where that has been asked already.
+    """
     if not _needs_conversion(pair, mask_format):
         return {"image": str(pair.image), "mask": str(pair.mask)}
-    image, mask = read_pair(pair, mask_format)
+    image, mask = read_pair(pair, mask_format) if decoded is None else decoded
     return {
         "image": as_png(np.asarray(image)) if _is_foreign(pair) else str(pair.image),
         "mask": as_png(mask if mask_format.num_labels > 1 else mask * 255),
@@ -143,8 +172,8 @@ def as_png(pixels: Any) -> dict[str, Any]:
     """Pixels uint8 `[H, W]` or `[H, W, 3]` as a file in memory, in the form of HF datasets."""
     from io import BytesIO
 
-    from PIL import Image
+    from PIL.Image import fromarray
 
     file = BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
+    fromarray(pixels).save(file, format="PNG")
     return {"bytes": file.getvalue(), "path": None}

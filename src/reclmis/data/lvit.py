@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..registry import register_data_source
-from .inventory import Inventory, OnError
+from .inventory import Inventory, OnError, split_names
 from .masks import Colour, MaskFormat
 from .pairing import Pair, canonical, list_images, pair_split
 from .tables import TABLE_SUFFIXES, scan_note_table
@@ -87,7 +87,7 @@ def _wanted_splits(root: Path, splits: Iterable[str] | None) -> list[str]:
         raise FileNotFoundError(f"{root} has none of {folders}; is it the dataset's top folder?")
     if splits is None:
         return present
-    wanted = [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
+    wanted = split_names(splits)
     unknown = [split for split in wanted if split not in LVIT_SPLITS]
     if unknown or not wanted:
         raise ValueError(f"No split {unknown[0] if unknown else wanted!r}; there are {', '.join(LVIT_SPLITS)}.")

@@ -19,19 +19,18 @@ def build_manifest(splits: Mapping[str, Any]) -> dict[str, Any]:
         split; `notes`, the number of different notes; and `samples`, the first 16 digits of the SHA-256 of each image's
         file, sorted. Neither names nor notes are in it, so that it can be published with a model.
     """
-    return {split: summarise(_contents(rows)) for split, rows in splits.items()}
+    return {split: summarise(_digests(rows)) for split, rows in splits.items()}
 
 
 def summarise(samples: Iterable[tuple[str, str, bytes, bytes]]) -> dict[str, Any]:
-    """The entry of one split, of samples as (id, note, content of the image's file, of the mask's file)."""
+    """The entry of one split, of samples as (id, note, SHA-256 of the image's file, of the mask's file)."""
     digest = hashlib.sha256()
     images, notes = [], set()
     for name, note, image, mask in samples:
         digest.update(f"{name}\0{note}\0".encode())
-        image_hash = hashlib.sha256(image)
-        digest.update(image_hash.digest())
-        digest.update(hashlib.sha256(mask).digest())
-        images.append(image_hash.hexdigest()[:_DIGITS])
+        digest.update(image)
+        digest.update(mask)
+        images.append(sample_key(image))
         notes.add(note)
     return {"images": len(images), "sha256": digest.hexdigest(), "notes": len(notes), "samples": sorted(images)}
 
@@ -45,12 +44,12 @@ def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def dataset_hash(dataset: Any) -> str:
     """SHA-256 over ids, notes, and the encoded bytes of images and masks: the same hash is the same split."""
-    return summarise(_contents(dataset))["sha256"]
+    return summarise(_digests(dataset))["sha256"]
 
 
-def image_key(content: bytes) -> str:
-    """An image's entry in `samples`, of the content of its file."""
-    return hashlib.sha256(content).hexdigest()[:_DIGITS]
+def sample_key(image: bytes) -> str:
+    """An image's entry in `samples`, of the SHA-256 of its file."""
+    return image.hex()[:_DIGITS]
 
 
 def write_manifest(manifest: Mapping[str, Any], path: str | Path) -> Path:
@@ -80,15 +79,15 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def content_of(value: Any) -> bytes:
-    """The bytes of a file as HF datasets has it: a path, or its content."""
+def digest_of(value: Any) -> bytes:
+    """The SHA-256 of a file as HF datasets has it: a path, or its content."""
     if isinstance(value, Mapping) and value.get("bytes") is not None:
-        return value["bytes"]
-    return Path(value["path"] if isinstance(value, Mapping) else value).read_bytes()
+        return hashlib.sha256(value["bytes"]).digest()
+    return hashlib.sha256(Path(value["path"] if isinstance(value, Mapping) else value).read_bytes()).digest()
 
 
-def _contents(dataset: Any) -> Iterator[tuple[str, str, bytes, bytes]]:
+def _digests(dataset: Any) -> Iterator[tuple[str, str, bytes, bytes]]:
     from datasets import Image
 
     for row in dataset.cast_column("image", Image(decode=False)).cast_column("mask", Image(decode=False)):
-        yield row["id"], row["note"], content_of(row["image"]), content_of(row["mask"])
+        yield row["id"], row["note"], digest_of(row["image"]), digest_of(row["mask"])

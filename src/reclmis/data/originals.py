@@ -14,7 +14,7 @@ import numpy as np
 from ..notes import Orientation, note_from_mask
 from ..registry import register_data_source
 from .image_note_mask import split_of
-from .inventory import Inventory, OnError
+from .inventory import Inventory, OnError, split_names
 from .masks import MaskFormat
 from .pairing import IMAGE_SUFFIXES, DataError, Pair, canonical, list_images, pair_split, read_pair
 from .tables import IMAGE_COLUMNS, TABLE_SUFFIXES, iterate_records, scan_note_table
@@ -272,7 +272,7 @@ def _is_image(path: Path) -> bool:
 
 def _chosen(inventory: Inventory, splits: Iterable[str] | None, root: Path) -> Inventory:
     order = [split for split in ("train", "validation", "test") if split in inventory.splits]
-    wanted = order if splits is None else [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
+    wanted = order if splits is None else split_names(splits)
     missing = [split for split in wanted if split not in inventory.splits]
     if missing or not wanted:
         raise DataError([

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..registry import data_sources, register_data_source
 from .image_note_mask import is_image_note_mask, load_image_note_mask, scan_image_note_mask
-from .inventory import Inventory
+from .inventory import COLUMNS, Inventory, chosen_splits
 from .lvit import is_lvit, load_lvit, scan_lvit
 from .originals import LAYOUTS, load_original, scan_original
 from .tables import TABLE_SUFFIXES
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, IterableDatasetDict
-
-_COLUMNS = ("image", "mask", "note", "id")
 
 
 def load_dataset_by_name(name_or_path: str | Path, **options: Any) -> "DatasetDict | IterableDatasetDict":
@@ -39,15 +37,7 @@ def load_dataset_by_name(name_or_path: str | Path, **options: Any) -> "DatasetDi
         return data_sources.get(name)(*([argument] if argument else []), **options)
     path = Path(name)
     kind = _kind(path)
-    if kind in LAYOUTS:
-        return load_original(kind, path, **options)
-    loaders: dict[str, Callable[..., Any]] = {
-        "lvit": load_lvit,
-        "image-note-mask": load_image_note_mask,
-        "saved": load_saved,
-        "parquet": load_parquet,
-    }
-    return loaders[kind](path, **options)
+    return load_original(kind, path, **options) if kind in LAYOUTS else _LOADERS[kind](path, **options)
 
 
 def scan_by_name(name_or_path: str | Path, splits: Iterable[str] | None = None, **options: Any) -> Inventory:
@@ -127,18 +117,15 @@ _LOADERS: dict[str, Callable[..., Any]] = {
 
 
 def _checked(found: Any, splits: Iterable[str] | None, name: str):
-    wanted = list(found) if splits is None else [splits] if isinstance(splits, str) else list(dict.fromkeys(splits))
-    missing = [split for split in wanted if split not in found]
-    if missing or not wanted:
-        raise ValueError(f"{name} has no split {missing[0] if missing else wanted!r}; it has {', '.join(found)}.")
-    for split in wanted:
-        columns = found[split].column_names
-        lacking = [column for column in _COLUMNS if columns is not None and column not in columns]
+    wanted = chosen_splits(found, splits, name)
+    for split, rows in wanted.items():
+        columns = rows.column_names
+        lacking = [column for column in COLUMNS if columns is not None and column not in columns]
         if lacking:
             raise ValueError(
                 f"{name}, {split}: columns {columns}, but no {', '.join(lacking)}. Rename them with `rename_column`."
             )
-    return type(found)({split: found[split] for split in wanted})
+    return type(found)(wanted)
 
 
 def _kind(path: Path) -> str:

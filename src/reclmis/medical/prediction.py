@@ -61,10 +61,10 @@ def predict_volume(
     from ..prediction import predict
 
     asked = note_for(volume, note, orientation)
-    mask = np.zeros(volume.slices.shape[:3], dtype=np.uint8)
-    probability = np.zeros(mask.shape, dtype=np.float32) if keep_probability else None
     if keep_probability and model.config.num_labels > 1:
         raise ValueError("`keep_probability` is for binary models; this one has several classes.")
+    mask = np.zeros(volume.slices.shape, dtype=np.uint8)
+    probability = np.zeros(mask.shape, dtype=np.float32) if keep_probability else None
     requests = ((Image.fromarray(pixels), asked) for pixels in _shown(volume.slices, progress))
     for answer in predict(model, processor, requests, batch_size=batch_size, threshold=threshold):
         mask[answer.index] = answer.mask

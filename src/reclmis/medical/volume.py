@@ -1,6 +1,5 @@
 """Volumes as slices in a frame that is said, and masks of slices back on the volume's own grid."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import MissingPackageError, UnreadableImageError, one_line
+from ..files import replacing
 from .detection import dicom_files, is_nifti
 from .dicom import MAX_VOXELS, frame_header, header_of, is_colour, modality_values, read_header, render
 from .windows import FULL, WINDOWS, Window, apply_window
@@ -70,8 +70,8 @@ class Volume:
         Raises:
             ValueError: another shape than that of the volume's slices.
         """
-        if slices.shape != self.slices.shape[:3]:
-            raise ValueError(f"The slices have shape {slices.shape}, but the volume's {self.slices.shape[:3]}.")
+        if slices.shape != self.slices.shape:
+            raise ValueError(f"The slices have shape {slices.shape}, but the volume's {self.slices.shape}.")
         return _from_display(slices, self.affine, self.plane, self.view)
 
 
@@ -163,14 +163,8 @@ def save_mask(volume: Volume, mask: np.ndarray, path: str | Path) -> Path:
         if int(volume.header["qform_code"]):
             image.set_qform(volume.header.get_qform(), code=int(volume.header["qform_code"]))
         image.header.set_xyzt_units(*volume.header.get_xyzt_units())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    temporary = path.with_name(f".writing-{path.name.removesuffix(suffix)}{suffix}")
-    try:
+    with replacing(path) as temporary:
         nibabel.save(image, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -288,7 +282,7 @@ def _read_series(folder: Path, window: Window | None) -> tuple[np.ndarray, np.nd
         values.append(value[0])
         paddings.append(np.zeros(value[0].shape, dtype=bool) if padding is None else padding[0])
     assert first is not None
-    # One window for all, the middle slice's, as each slice on its own would flicker.
+    # One window for all, the first slice's, as each slice on its own would flicker.
     whole = render(
         first, np.stack(values), np.stack(paddings), window if window is not None else _stated(first), str(folder)
     )
