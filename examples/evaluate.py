@@ -64,6 +64,7 @@ def main(argv=None) -> dict:
 def warn_of_training_images(model: str, content: dict) -> None:
     """Says so where the checkpoint's manifest names images of this split."""
     if not (Path(model) / MANIFEST).is_file():
+        print(f"{model} has no {MANIFEST} here: whether it was trained on these images is not known.", file=sys.stderr)
         return
     seen = len(set(content["samples"]) & set(read_manifest(model)["train"]["samples"]))
     if seen:

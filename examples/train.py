@@ -97,7 +97,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     run.add_argument("--output_dir", type=Path, required=True)
     run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
     run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
-    config = parser.parse_known_args(argv)[0].config if argv is None or "--config" in argv else None
+    config = parser.parse_known_args(argv)[0].config
     if config is not None:
         parser.set_defaults(**options_of(config, parser))
     args = parser.parse_args(argv)
@@ -148,9 +148,10 @@ def build_datasets(args):
     return splits
 
 
-def notes_of(rows) -> list[str]:
+def notes_of(rows, streaming: bool) -> list[str]:
     """What a tokenizer is learned from: all notes, or the first of a stream."""
-    return list(islice((row["note"] for row in rows.select_columns(["note"])), 20_000))
+    notes = (row["note"] for row in rows.select_columns(["note"]))
+    return list(islice(notes, 20_000 if streaming else None))
 
 
 def batches_of(loader, count: int):
@@ -263,7 +264,7 @@ def train(args) -> dict[str, float]:
     set_seed(args.seed, device_specific=False)
     splits = build_datasets(args)
     note = CONSTANT_NOTE if args.note_mode == "constant" else None
-    model, processor = build_model(args, [note] * 2 if note else notes_of(splits["train"]))
+    model, processor = build_model(args, [note] * 2 if note else notes_of(splits["train"], args.streaming))
     num_labels = model.config.num_labels
     datasets = {
         split: build_dataset(args, splits[split], model.config, split, note) for split in ("train", "validation")

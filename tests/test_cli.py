@@ -86,6 +86,10 @@ def test_an_interrupted_run_goes_on_and_never_mixes_two(folder, images, tmp_path
     assert "Nothing left to do" in reclmis(*arguments, "--resume", capsys=capsys)[1]
     assert "--threshold 0.5, not 0.9" in refused(*arguments, "--resume", "--threshold", "0.9", capsys=capsys)
     assert not list(out.glob(".writing*"))
+    (out / "predictions.json").write_text("{")
+    assert "predictions.json cannot be read" in refused(*arguments, "--resume", capsys=capsys)
+    (out / "predictions.json").unlink()
+    assert "no predictions.json" in refused(*arguments, "--resume", capsys=capsys)
 
 
 def test_one_image(folder, images, tmp_path, capsys):

@@ -109,3 +109,12 @@ def test_notes_for_masks(root, tmp_path, capsys):
     (masks / "1.png").write_bytes(b"")
     assert main(["data", "notes", str(masks), "--output", str(tmp_path / "others.csv")]) == 1
     assert "1.png is empty" in capsys.readouterr().err
+
+
+def test_an_absent_package_is_said_in_a_sentence(root, capsys, monkeypatch):
+    import sys
+
+    (root / "0.png").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert main(["data", "audit", str(root)]) == 2
+    assert "pip install 'reclmis[medical]'" in capsys.readouterr().err

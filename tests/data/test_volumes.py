@@ -67,3 +67,8 @@ def test_audited_by_scan(table):
     assert found.counts() == {"empty mask": 6, "note against mask": 6}
     table.write_text(table.read_text().replace("study_0002", "study_0001").replace(";val", ";test", 1))
     assert "files" in audit(scan_by_name(table, volumes=VolumeFormat("lung"))).counts()
+
+
+def test_volumes_are_not_streamed_without_a_word(table):
+    with pytest.raises(ValueError, match="not streamed"):
+        load_image_note_mask(table, volumes=VolumeFormat("lung"), streaming=True)

@@ -170,6 +170,7 @@ def test_the_command_line_wins_over_a_recipe_and_mistakes_are_named(example, tmp
     base = ["--config", str(path), "--dataset", "d", "--output_dir", "o"]
     args = example.parse_arguments([*base, "--epochs", "7"])
     assert (args.epochs, args.batch_size, args.set) == (7, 5, ["dropout=0.2"])
+    assert example.parse_arguments([f"--config={path}", "--dataset", "d", "--output_dir", "o"]).batch_size == 5
     for text, message in (("epoch: 3", "no 'epoch'"), ("- 3", "must map"), ("preset: huge", "choose from tiny"),
                           ("a: [", "cannot be read")):  # fmt: skip
         path.write_text(text)
@@ -240,3 +241,11 @@ def test_trains_on_a_stream_and_resumes_it(tmp_path):
     assert record["data"]["train"]["images"] == 9
     short = run(tmp_path / "short", *options, "--steps_per_epoch", "5", check=False)
     assert short.returncode and "ended after 3 batches" in short.stderr
+
+
+def test_a_tokenizer_is_learned_from_all_notes_unless_they_stream(example):
+    from datasets import Dataset
+
+    rows = Dataset.from_dict({"note": [str(number) for number in range(20_003)]})
+    assert len(example.notes_of(rows, streaming=False)) == 20_003
+    assert example.notes_of(rows.to_iterable_dataset(), streaming=True) == [str(number) for number in range(20_000)]

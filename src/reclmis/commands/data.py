@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import one_line
+from ..errors import MissingPackageError, one_line
 from . import CommandError
 
 _ACTIONS = {
@@ -170,7 +170,7 @@ def _sentences() -> Iterator[None]:
     """What data and disks can be wrong with, in one sentence."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MissingPackageError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"Nothing left to do: {args.output} has every mask.")
         return 0
     model, processor = load_model(args.model, prune=args.prune, device=args.device)
-    (args.output / SETTINGS).write_text(settings)
+    try:
+        (args.output / SETTINGS).write_text(settings)
+    except OSError as error:
+        raise CommandError(f"cannot write to {args.output}: {error}.") from error
     _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
     failures = _write_masks(args, model, processor, requests, stems)
     for path, stem in zip(volumes, volume_stems, strict=True):
@@ -93,8 +96,15 @@ def _checked_settings(args: argparse.Namespace) -> str:
     names = ("model", "note", "table", "threshold", "orientation", "window", "plane", "view")
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
     path = args.output / SETTINGS
+    if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
+        raise CommandError(
+            f"{args.output} holds masks, but no {SETTINGS} that says how they were made; give another folder."
+        )
     if args.resume and path.is_file():
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise CommandError(f"{path} cannot be read ({error}); give another folder.") from error
         changed = [name for name in names if before.get(name) != settings[name]]
         if changed:
             name, now = changed[0], settings[changed[0]]

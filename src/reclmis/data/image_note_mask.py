@@ -92,6 +92,8 @@ def load_image_note_mask(
         FileNotFoundError: no table and no such folders.
     """
     mask_format = MaskFormat(num_labels, colours, instances)
+    if streaming and volumes is not None:
+        raise ValueError("Volumes are not streamed; leave `streaming` out, or write their slices with `write_parquet`.")
     if streaming and (tables := _find_tables(Path(path))):
         return _stream(tables, splits, mask_format, allow_outside)
     inventory = scan_image_note_mask(
