@@ -58,6 +58,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     data.add_argument("--augment", choices=("none", "paper", "strong"), default="paper")
     data.add_argument("--note_mode", choices=("right", "constant"), default="right",
                       help="'constant' replaces every note by one sentence, as a control")  # fmt: skip
+    data.add_argument("--absent_share", type=float, default=0.0,
+                      help="share of training samples with a note of which the image shows nothing")  # fmt: skip
     data.add_argument("--normalise_notes", action="store_true",
                       help="train on each note's canonical sentence; see reclmis.notes.normalise_note")  # fmt: skip
     data.add_argument("--normalize_per_image", action="store_true",
@@ -172,6 +174,8 @@ def build_dataset(args, rows, config, split: str, note: str | None):
     """Samples of a split, decoded and, for training, augmented."""
     policy = getattr(Augmentation, args.augment)() if split == "train" else None
     options = {"num_labels": config.num_labels, "size": (config.image_size,) * 2, "seed": args.seed, "note": note}
+    if split == "train":
+        options["absent_share"] = args.absent_share
     if args.streaming:
         shuffle = args.shuffle_buffer if split == "train" else 0
         return NotedSegmentationStream(rows, policy, **options, shuffle=shuffle)

@@ -79,10 +79,20 @@ def test_options_of_a_call(processor):
 # Notes ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", [None, 3, ["a", "b"], b"left", float("nan")])
+@pytest.mark.parametrize("bad", [3, ["a", "b"], b"left", float("nan")])
 def test_a_note_that_is_no_string_is_named(processor, bad):
     with pytest.raises(TypeError, match=r"Note 1 is .*not a string"):
         processor(text=["upper left lung", bad])
+
+
+def test_no_note_is_for_models_that_know_it(processor):
+    with pytest.raises(TypeError, match="Note 1 is None, and this model was trained with notes only"):
+        processor(text=["upper left lung", None])
+    known = RecLMISProcessor(
+        processor.image_processor, processor.tokenizer, max_length=processor.max_length, null_note=True
+    )
+    masks = known(text=["upper left lung", None])["attention_mask"]
+    assert any(masks[0]) and not any(masks[1])
 
 
 @pytest.mark.parametrize("note", ["", "   \n"])

@@ -68,6 +68,12 @@ class RecLMISConfig(PreTrainedConfig):
     interaction: Literal["cross", "self", "none"] = "cross"  # Table 3 "CI", Table 5
     interaction_block: Literal["plain", "residual"] = "plain"  # released weights | ours: norms and residuals
 
+    # Beyond the paper (ours) -----------------------------------------------------------------------------------------
+    note_dropout: Number = (
+        0.0  # share of training notes replaced by a learned null note; above 0, a note may be left out
+    )
+    presence: bool = False  # judge whether the image shows what the note describes at all
+
     # Conditioned contrastive loss (eq. 4-6) --------------------------------------------------------------------------
     contrastive: bool = True
     contrastive_condition: bool = True  # Table 4
@@ -102,6 +108,7 @@ class RecLMISConfig(PreTrainedConfig):
     visual_reconstruction_weight: Number = 1.0  # lambda_2
     contrastive_weight: Number = 0.2  # lambda_3
     segmentation_weight: Number = 5.0  # lambda_4
+    presence_weight: Number = 1.0  # ours
     dice_weight: Number = 0.5  # released code: within the segmentation loss
     cross_entropy_weight: Number = 0.5  # released code: within the segmentation loss
 
@@ -264,18 +271,21 @@ class RecLMISConfig(PreTrainedConfig):
         for name in ("visual_mask_ratio", "language_mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is a share of the tokens, between 0 and 1, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must lie in [0, 1), got {self.dropout}.")
+        for name in ("dropout", "note_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        if self.note_dropout and self.interaction == "none":
+            raise ValueError("Without interaction no mask depends on a note: `note_dropout` must be 0.")
         if self.contrastive_temperature <= 0:
             raise ValueError(f"`contrastive_temperature` must be positive, got {self.contrastive_temperature}.")
         for name in ("language_reconstruction", "visual_reconstruction", "contrastive", "segmentation", "dice",
-                     "cross_entropy"):  # fmt: skip
+                     "cross_entropy", "presence"):  # fmt: skip
             if getattr(self, f"{name}_weight") < 0:
                 raise ValueError(f"`{name}_weight` must not be negative, got {getattr(self, f'{name}_weight')}.")
         if self.segmentation_weight * (self.dice_weight + self.cross_entropy_weight) == 0:
             raise ValueError("The segmentation loss has weight 0: raise `segmentation_weight`, `dice_weight` or "
                              "`cross_entropy_weight`.")  # fmt: skip
-        for name in ("language_reconstruction", "visual_reconstruction", "contrastive"):
+        for name in ("language_reconstruction", "visual_reconstruction", "contrastive", "presence"):
             if getattr(self, name) and getattr(self, f"{name}_weight") == 0:
                 raise ValueError(f"`{name}_weight` is 0; to leave the term out set `{name}=False`, "
                                  "which also spares its parameters.")  # fmt: skip

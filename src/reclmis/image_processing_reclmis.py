@@ -171,6 +171,7 @@ class RecLMISImageProcessor(TorchvisionBackend):
         return_probabilities: bool = False,
         do_resize: bool | None = None,
         size: dict[str, int] | None = None,
+        presence_threshold: float = 0.5,
     ) -> list[torch.Tensor]:
         """Masks at the images' own sizes.
 
@@ -183,6 +184,8 @@ class RecLMISImageProcessor(TorchvisionBackend):
                 included.
             threshold: for K = 1.
             return_probabilities: return float32 `[H, W]` foreground probabilities (K = 1) or `[K, H, W]` instead.
+            presence_threshold: where the outputs have `presence_logits`, a mask (and its foreground probability) is emptied
+                if the probability that the image shows what the note describes is below this. 0 leaves masks alone.
             do_resize: as given to the call that made the inputs, where it differed from the processor's own.
             size: likewise.
 
@@ -198,10 +201,14 @@ class RecLMISImageProcessor(TorchvisionBackend):
             raise ValueError(f"{len(logits)} predictions, but {len(sizes)} target sizes.")
         was_resized = self.do_resize if do_resize is None else do_resize
         resized = (self.size if size is None else size) if was_resized else None
+        presence = getattr(outputs, "presence_logits", None)
+        absent = [False] * len(logits) if presence is None else (presence.sigmoid() < presence_threshold).tolist()
         results = []
-        for logit, target in zip(logits, sizes, strict=True):
+        for logit, target, nothing in zip(logits, sizes, absent, strict=True):
             logit = logit.float()
             probability = _probability(logit if target is None else self._at_size(logit, target, resized))
+            if nothing:
+                probability = _background(probability)
             if return_probabilities:
                 results.append(probability)
             elif probability.ndim == 2:
@@ -257,6 +264,14 @@ def _round_up(side: int, divisor: int) -> int:
 
 def _probability(logit: torch.Tensor) -> torch.Tensor:
     return logit[0].sigmoid() if len(logit) == 1 else logit.softmax(dim=0)
+
+
+def _background(probability: torch.Tensor) -> torch.Tensor:
+    """No foreground anywhere, in the shape of these probabilities."""
+    empty = torch.zeros_like(probability)
+    if empty.ndim == 3:
+        empty[0] = 1.0
+    return empty
 
 
 def _as_list(images: Any, ndim: int) -> list:

@@ -2,6 +2,7 @@
 
 # Shapes: B samples, C width, N patches (H/s * W/s at the coarsest stride s), L words of the note.
 
+import math
 from typing import Literal
 
 import torch
@@ -183,6 +184,41 @@ class InterestHead(nn.Module):
         """`[B, T, C]` and `[B, T]` -> float32 weights `[B, T]` that sum to 1 over real tokens and are 0 elsewhere."""
         scores = self.score(F.relu(self.hidden(tokens))).squeeze(-1).float()
         return masked_softmax(scores, mask)
+
+
+class NullNote(nn.Module):
+    """What stands for a note that is not there: one learned word."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.word = nn.Parameter(torch.zeros(width))
+
+    def forward(
+        self, words: torch.Tensor, word_mask: torch.Tensor, given: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """E `[B, L, C]` and its mask `[B, L]`, with the learned word as the only one where `given` `[B]` is false.
+
+        It is repeated at every position, for attention that does not look at the mask.
+        """
+        only_first = torch.arange(word_mask.shape[1], device=word_mask.device) == 0
+        return (
+            torch.where(given[:, None, None], words, self.word.to(words.dtype)),
+            torch.where(given[:, None], word_mask, only_first),
+        )
+
+
+class PresenceHead(nn.Module):
+    """Whether the image shows what the note describes: a smooth maximum over the patches' scores."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width)
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """V' `[B, N, C]` -> float32 logits `[B]`, of a scale that does not depend on N."""
+        scores = self.score(F.relu(self.hidden(patches))).squeeze(-1).float()
+        return scores.logsumexp(dim=1) - math.log(scores.shape[1])
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -41,6 +41,12 @@ def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
     return F.cross_entropy(logits, labels.long())
 
 
+def presence_loss(presence_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of the presence logits `[B]` against whether the mask `[B, H, W]` has any foreground."""
+    shown = (labels > 0).flatten(1).any(dim=1)
+    return F.binary_cross_entropy_with_logits(_wide(presence_logits), shown.to(_wide(presence_logits).dtype))
+
+
 def similarity(
     patches: torch.Tensor,
     words: torch.Tensor,
@@ -84,7 +90,10 @@ def soften_twice(weights: torch.Tensor, mask: torch.Tensor | None) -> torch.Tens
 
 
 def contrastive_loss(
-    similarities: torch.Tensor, temperature: float, same_note: torch.Tensor | None = None
+    similarities: torch.Tensor,
+    temperature: float,
+    same_note: torch.Tensor | None = None,
+    given: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Symmetric cross-entropy over S / temperature (eq. 6).
 
@@ -93,13 +102,21 @@ def contrastive_loss(
         temperature: tau.
         same_note: `[B, B]` bool, true where two samples carry the same note. Then every such pair is a positive, with
             an equal share; `None` takes the diagonal alone (eq. 6), which counts equal notes as negatives.
+        given: `[B]` bool, false where a sample has no note: such samples take no part. `None` takes all.
     """
     logits = _wide(similarities) / temperature
     if same_note is None:
         targets = torch.eye(len(logits), device=logits.device, dtype=logits.dtype)
     else:
         targets = same_note.to(logits.dtype) / same_note.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+    if given is None:
+        return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets.T)) / 2
+    # Finite, as a target of 0 times an infinite logit is no number.
+    logits = logits.masked_fill(~(given[:, None] & given[None]), torch.finfo(logits.dtype).min / 4)
+    shares = given / given.sum().clamp(min=1)
+    both = [F.cross_entropy(scores, aims * given, reduction="none") for scores, aims in
+            ((logits, targets), (logits.T, targets.T))]  # fmt: skip
+    return ((both[0] + both[1]) * shares).sum() / 2
 
 
 def reconstruction_loss(

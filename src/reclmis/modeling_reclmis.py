@@ -19,11 +19,12 @@ from transformers.utils import ModelOutput
 from .configuration_reclmis import RecLMISConfig
 from .decoder import MaskDecoder, PixelLevelAttention
 from .distributed import gather_batch
-from .interaction import ConditionedInteraction, InterestHead, PatchEmbedding, WordProjection
+from .interaction import ConditionedInteraction, InterestHead, NullNote, PatchEmbedding, PresenceHead, WordProjection
 from .losses import (
     contrastive_loss,
     cross_entropy_loss,
     dice_loss,
+    presence_loss,
     reconstruction_loss,
     similarity,
     soften_twice,
@@ -58,8 +59,10 @@ class RecLMISOutput(ModelOutput):
         interacted_patches: V' `[B, N, C]`; with `output_features=True`.
         interacted_words: E' `[B, L, C]`; with `output_features=True`, `None` when pruned.
         attentions: maps `[B, heads, queries, keys]` of the interaction by name; with `output_attentions=True`.
-        loss_terms: unweighted terms by name, out of `dice`, `cross_entropy`, `contrastive`, `visual_reconstruction`
-            and `language_reconstruction`; with `labels` only.
+        loss_terms: unweighted terms by name, out of `dice`, `cross_entropy`, `presence`, `contrastive`,
+            `visual_reconstruction` and `language_reconstruction`; with `labels` only.
+        presence_logits: `[B]` float32; their sigmoid is the probability that the image shows what the note describes.
+            `None` unless the configuration says `presence`.
     """
 
     loss: torch.Tensor | None = None
@@ -73,6 +76,7 @@ class RecLMISOutput(ModelOutput):
     interacted_words: torch.Tensor | None = None
     attentions: dict[str, torch.Tensor] | None = None
     loss_terms: dict[str, torch.Tensor] | None = None
+    presence_logits: torch.Tensor | None = None
 
 
 class RecLMISModel(PreTrainedModel):
@@ -120,6 +124,7 @@ class RecLMISModel(PreTrainedModel):
         # The paper's V has the model's width already, and so needs no projection.
         self.visual_projection = nn.Conv2d(channels[-1], width, 1) if channels[-1] != width else nn.Identity()
         self.word_projection = WordProjection(self.text_encoder.width, width)
+        self.null_note = NullNote(width) if config.note_dropout else None
         side = -(-config.image_size // self.backbone_stride)
         self.interaction = ConditionedInteraction(
             width,
@@ -133,6 +138,7 @@ class RecLMISModel(PreTrainedModel):
         self.decoder = MaskDecoder(
             width, channels[:-1], self.visual_backbone.strides, list(config.decoder_widths), config.num_labels
         )
+        self.presence = PresenceHead(width) if config.presence else None
         self.patch_interest = InterestHead(width) if config.trains_patch_interest else None
         self.word_interest = InterestHead(width) if config.trains_word_interest else None
         self.visual_reconstructor = self._reconstructor() if config.trains_visual_reconstruction else None
@@ -166,12 +172,13 @@ class RecLMISModel(PreTrainedModel):
         Args:
             pixel_values: `[B, num_channels, H, W]` as the processor makes them; H and W divisible by
                 `backbone_stride`.
-            input_ids: `[B, L]` token ids of the notes.
-            attention_mask: `[B, L]`, 1 for real tokens and 0 for padding; `None` means that every token is real.
+            input_ids: `[B, L]` token ids of the notes. A model with a null note (`note_dropout` above 0) does without.
+            attention_mask: `[B, L]`, 1 for real tokens and 0 for padding; `None` means that every token is real. A row
+                of zeros is a sample without a note, which a null note stands for.
             labels: `[B, H, W]` class indices; with them the loss is computed.
             text_hidden_states: `[B, L, W]` from [`encode_text`], in place of running the text encoder again.
-            generator: source of the reconstruction masks, on the model's device. Without one, training draws from the global
-                state, and evaluation from a fixed seed, so that its losses repeat.
+            generator: source of the reconstruction masks and of what notes are dropped, on the model's device. Without
+                one, training draws from the global state, and evaluation from a fixed seed, so that its losses repeat.
             output_attentions: also return the interaction's attention maps.
             output_hidden_states: also return the visual backbone's feature maps.
             output_features: also return V, E, V' and E'.
@@ -185,27 +192,35 @@ class RecLMISModel(PreTrainedModel):
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
+        states, attention_mask, given = self._notes(
+            pixel_values, input_ids, attention_mask, text_hidden_states, generator
+        )
         word_mask = attention_mask.bool() if attention_mask is not None else None
         # Released weights attend to padding as if it were words.
         attended = word_mask if self.config.text_padding == "ignore" else None
 
         features = self.encode_image(pixel_values)
         visual = self.visual_projection(features[-1])  # V
-        states = text_hidden_states if text_hidden_states is not None else self.encode_text(input_ids, attention_mask)  # type: ignore[arg-type]
         words = self.word_projection(states, attended)  # E
+        if given is not None:
+            words, word_mask = self.null_note(words, word_mask, given)  # type: ignore[misc]
+            attended = word_mask if attended is not None else None
         patches, refined_words, attentions = self.interaction(visual, words, attended, bool(output_attentions))
         patch_interest = self.patch_interest(patches) if self.patch_interest is not None else None
         word_interest = self.word_interest(refined_words, word_mask) if self.word_interest is not None else None
+        presence_logits = self.presence(patches) if self.presence is not None else None
         logits = self.decoder(patches.transpose(1, 2).unflatten(2, visual.shape[-2:]), features[:-1])
 
         loss, loss_terms = None, None
         if labels is not None:
             with torch.autocast(pixel_values.device.type, enabled=False):
                 loss_terms = self._segmentation_terms(logits, labels)
+                if presence_logits is not None:
+                    loss_terms["presence"] = presence_loss(presence_logits, labels)
             note_ids = None if input_ids is None else without_padding(input_ids, attention_mask)
             loss_terms |= self._auxiliary_terms(
                 visual.flatten(2).transpose(1, 2), words, patches, states, patch_interest, word_interest, word_mask,
-                attended, same_note_ids=note_ids, generator=generator,
+                attended, given, same_note_ids=note_ids, generator=generator,
             )  # fmt: skip
             loss = total_loss(loss_terms, self.loss_weights)
 
@@ -221,6 +236,7 @@ class RecLMISModel(PreTrainedModel):
             interacted_words=refined_words if output_features else None,
             attentions=attentions or None,
             loss_terms=loss_terms,
+            presence_logits=presence_logits,
         )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
@@ -236,6 +252,29 @@ class RecLMISModel(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.text_frozen):
             return self.text_encoder(input_ids, attention_mask)
 
+    def _notes(self, pixel_values, input_ids, attention_mask, states, generator):
+        """Text states `[B, L, W]`, their attention mask, and `[B]` whether there is a note; `None` for a model that takes
+        none away."""
+        if self.null_note is None:
+            return (states if states is not None else self.encode_text(input_ids, attention_mask)), attention_mask, None
+        batch = len(pixel_values)
+        if input_ids is None and states is None:
+            length = self.config.max_text_length
+            nothing = pixel_values.new_zeros(batch, length, self.text_encoder.width)
+            return nothing, pixel_values.new_ones(batch, length, dtype=torch.long), pixel_values.new_zeros(batch).bool()
+        if attention_mask is None:
+            notes = input_ids if states is None else states
+            attention_mask = torch.ones(notes.shape[:2], dtype=torch.long, device=notes.device)
+        given = attention_mask.bool().any(dim=1)
+        # An encoder must not be asked to attend to nothing.
+        readable = torch.where(given[:, None], attention_mask, 1)
+        if states is None:
+            states = self.encode_text(input_ids, readable)
+        if self.training:
+            dropped = torch.rand(batch, generator=generator, device=states.device) < self.config.note_dropout
+            given = given & ~dropped
+        return states, readable, given
+
     @property
     def backbone_stride(self) -> int:
         """Height and width of the image must be divisible by this."""
@@ -248,6 +287,7 @@ class RecLMISModel(PreTrainedModel):
         return {
             "dice": config.segmentation_weight * config.dice_weight,
             "cross_entropy": config.segmentation_weight * config.cross_entropy_weight,
+            "presence": config.presence_weight,
             "contrastive": config.contrastive_weight,
             "visual_reconstruction": config.visual_reconstruction_weight,
             "language_reconstruction": config.language_reconstruction_weight,
@@ -273,19 +313,20 @@ class RecLMISModel(PreTrainedModel):
         word_interest,
         word_mask,
         attended,
+        given,
         *,
         same_note_ids,
         generator,
     ) -> dict[str, torch.Tensor]:
         """Contrastive and reconstruction terms. `visual` is V as tokens `[B, N, C]`, `patches` is V', `word_mask` marks
-        the real words, `attended` those that attention sees (`None` for all)."""
+        the real words, `attended` those that attention sees (`None` for all), `given` the samples that have a note."""
         config, terms = self.config, {}
         if generator is None and not self.training and not torch.compiler.is_compiling():
             generator = torch.Generator(visual.device).manual_seed(0)
         if config.trains_contrastive:
             with _named("contrastive"):
                 terms["contrastive"] = self._contrastive(
-                    visual, words, patch_interest, word_interest, word_mask, same_note_ids
+                    visual, words, patch_interest, word_interest, word_mask, same_note_ids, given
                 )
         released = config.reconstruction_target == "released"
         if self.visual_reconstructor is not None:
@@ -297,14 +338,21 @@ class RecLMISModel(PreTrainedModel):
                 )
         if self.language_reconstructor is not None:
             with _named("language_reconstruction"):
+                counted = attended
+                if given is not None:
+                    # There is nothing to rebuild of a note that is not there.
+                    word_mask = word_mask & given[:, None]
+                    counted = word_mask if attended is not None else given[:, None].expand_as(word_mask)
                 hidden = self._draw(words, word_interest, config.language_mask_ratio, word_mask, generator)
                 rebuilt = self.reconstruct_language(visual, words, hidden, patch_interest, word_interest, attended)
                 terms["language_reconstruction"] = self._reconstruction(
-                    rebuilt, states if released else words, word_interest, attended
+                    rebuilt, states if released else words, word_interest, counted
                 )
         return terms
 
-    def _contrastive(self, visual, words, patch_interest, word_interest, word_mask, same_note_ids) -> torch.Tensor:
+    def _contrastive(
+        self, visual, words, patch_interest, word_interest, word_mask, same_note_ids, given
+    ) -> torch.Tensor:
         config = self.config
         if config.text_padding == "attend" and word_mask is not None:
             # In released weights padding counts as words that align with nothing: cosine 0, not left out.
@@ -316,9 +364,9 @@ class RecLMISModel(PreTrainedModel):
             word_interest = soften_twice(word_interest, word_mask)
         same_note = None
         if self.training:
-            visual, words, patch_interest, word_interest, word_mask, same_note_ids = (
+            visual, words, patch_interest, word_interest, word_mask, same_note_ids, given = (
                 None if part is None else gather_batch(part)
-                for part in (visual, words, patch_interest, word_interest, word_mask, same_note_ids)
+                for part in (visual, words, patch_interest, word_interest, word_mask, same_note_ids, given)
             )
         if config.contrastive_equal_notes == "positive":
             if same_note_ids is None:
@@ -326,7 +374,7 @@ class RecLMISModel(PreTrainedModel):
             same_note = (same_note_ids[:, None] == same_note_ids[None]).all(dim=-1)
         with torch.autocast(visual.device.type, enabled=False):
             scores = similarity(visual, words, patch_interest, word_interest, word_mask)
-            return contrastive_loss(scores, config.contrastive_temperature, same_note)
+            return contrastive_loss(scores, config.contrastive_temperature, same_note, given)
 
     def reconstruct_visual(self, visual, words, hidden, patch_interest, word_interest, word_mask) -> torch.Tensor:
         """CVR (eq. 7): V^ `[B, N, C]` from V with `hidden` `[B, N]` patches zeroed, and E weighed by W_woi."""
@@ -408,7 +456,13 @@ class RecLMISModel(PreTrainedModel):
                 f"Let the processor resize it, or pad it (`do_resize=False, do_pad=True, pad_size_divisor={stride}`)."
             )
         if (input_ids is None) == (text_hidden_states is None) and input_ids is None:
-            raise ValueError("A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`.")
+            if self.null_note is None:
+                raise ValueError(
+                    "A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`. A model trained with "
+                    "`note_dropout` above 0 does without."
+                )
+            if attention_mask is not None:
+                raise ValueError("An `attention_mask` needs its notes: pass `input_ids` as well, or leave it out.")
         notes = input_ids if input_ids is not None else text_hidden_states
         for name, value in (("notes", notes), ("masks (`labels`)", labels)):
             if value is not None and len(value) != batch:

@@ -8,7 +8,7 @@ from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .images import to_rgb8
-from .modeling_reclmis import RecLMISModel
+from .modeling_reclmis import RecLMISModel, RecLMISOutput
 
 TASK = "language-guided-segmentation"
 
@@ -70,11 +70,18 @@ class LanguageGuidedSegmentationPipeline(Pipeline):
 
     def _forward(self, input_tensors: dict[str, torch.Tensor], **parameters: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
         sizes = input_tensors.pop("target_sizes")
-        return {"logits": self.model(**input_tensors).logits, "target_sizes": sizes}
+        outputs = self.model(**input_tensors)
+        judged = {} if outputs.presence_logits is None else {"presence_logits": outputs.presence_logits}
+        return {"logits": outputs.logits, **judged, "target_sizes": sizes}
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], threshold: float = 0.5) -> list[dict[str, Any]]:  # type: ignore[override]
         (probability,) = self.processor.post_process_semantic_segmentation(
-            model_outputs["logits"], target_sizes=model_outputs["target_sizes"].tolist(), return_probabilities=True
+            RecLMISOutput(
+                logits=model_outputs["logits"],  # type: ignore[arg-type]
+                presence_logits=model_outputs.get("presence_logits"),  # type: ignore[arg-type]
+            ),
+            target_sizes=model_outputs["target_sizes"].tolist(),
+            return_probabilities=True,
         )
         labels = self.model.config.id2label
         if len(labels) == 1:

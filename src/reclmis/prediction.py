@@ -24,20 +24,23 @@ class Prediction:
         image: RGB image at its own size.
         mask: uint8 `[H, W]` class indices at the image's own size.
         probability: float32 `[H, W]` foreground probability, or `[K, H, W]`.
+        presence: probability that the image shows what the note describes, `None` for models that do not judge it. Below
+            0.5 the mask and its probability are empty.
     """
 
     index: int
     source: str
-    note: str
+    note: str | None
     image: Image.Image
     mask: np.ndarray
     probability: np.ndarray
+    presence: float | None = None
 
 
 def predict(
     model: Any,
     processor: Any,
-    requests: Iterable[tuple[Any, str]],
+    requests: Iterable[tuple[Any, str | None]],
     *,
     batch_size: int = 8,
     threshold: float = 0.5,
@@ -48,7 +51,8 @@ def predict(
     Args:
         model: a [`RecLMISModel`], on the device that shall do the work; it is put into evaluation mode.
         processor: its processor.
-        requests: pairs of an image (path, PIL image, array or tensor) and its note.
+        requests: pairs of an image (path, PIL image, array or tensor) and its note; `None` asks a model with a null note
+            for all that it finds.
         batch_size: images per forward pass.
         threshold: of the foreground probability, for binary models.
         on_error: called as `on_error(source, error)` for a request that cannot be answered, which is then left out;
@@ -83,6 +87,8 @@ def _predictions(model, processor, numbered, batch_size, threshold, on_error) ->
 
 
 def _check_note(note: Any, source: str, model: Any, processor: Any) -> None:
+    if note is None and model.config.note_dropout:
+        return
     if not isinstance(note, str) or not note.strip():
         raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
     knows = getattr(model.text_encoder, "knows", None)
@@ -103,15 +109,18 @@ def _opened(image: Any, source: str) -> Image.Image:
 def _predict_batch(model, processor, ready, threshold: float) -> list[Prediction]:
     indices, sources, notes, images = zip(*ready, strict=True)
     inputs = processor(images=list(images), text=list(notes), return_tensors="pt").to(model.device)
+    outputs = model(**inputs)
     probabilities = processor.post_process_semantic_segmentation(
-        model(**inputs),
+        outputs,
         target_sizes=[(image.height, image.width) for image in images],
         return_probabilities=True,
     )
     masks = [p >= threshold if p.ndim == 2 else p.argmax(dim=0) for p in probabilities]
+    judged = outputs.presence_logits
+    presences = [None] * len(images) if judged is None else judged.sigmoid().tolist()
     return [
-        Prediction(index, source, note, image, mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy())
-        for index, source, note, image, mask, probability in zip(
-            indices, sources, notes, images, masks, probabilities, strict=True
+        Prediction(index, source, note, image, mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy(), presence)
+        for index, source, note, image, mask, probability, presence in zip(
+            indices, sources, notes, images, masks, probabilities, presences, strict=True
         )
     ]

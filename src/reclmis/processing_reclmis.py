@@ -1,7 +1,7 @@
 """Image and note -> tensors; logits -> mask."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -43,6 +43,7 @@ class RecLMISProcessor(ProcessorMixin):
         normalise_notes: the tokenizer gets the canonical sentence of each note ([`reclmis.notes.normalise_note`]), so
             that typos and word order make no difference; one that is not wholly understood stays as written, with a
             warning. Train and predict with the same setting; it is saved with the processor.
+        null_note: the model has a learned null note, so that a note may be `None`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RecLMISProcessor(ProcessorMixin):
         note_min_words: int | None = None,
         note_filler: str = " EOF XXX",
         normalise_notes: bool = False,
+        null_note: bool = False,
         **kwargs: Any,
     ) -> None:
         if on_long_note not in ("warn", "raise"):
@@ -68,11 +70,12 @@ class RecLMISProcessor(ProcessorMixin):
         self.note_min_words = note_min_words
         self.note_filler = note_filler
         self.normalise_notes = normalise_notes
+        self.null_note = null_note
 
     def __call__(
         self,
         images: Any = None,
-        text: str | list[str] | None = None,
+        text: str | Sequence[str | None] | None = None,
         segmentation_maps: Any = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -80,7 +83,8 @@ class RecLMISProcessor(ProcessorMixin):
 
         Args:
             images: one or a list of PIL images, arrays, tensors or paths; see [`RecLMISImageProcessor`].
-            text: one note or a list of notes, as many as images. An empty note is allowed: it names nothing.
+            text: one note or a list of notes, as many as images. An empty note is allowed: it names nothing. In a list,
+                `None` is an image without a note, for models with a null note.
             segmentation_maps: one or a list of `[H, W]` class indices, of their images' sizes.
             kwargs: `return_tensors="pt"` for tensors; options of the image processor for this call, flat or as
                 `images_kwargs`; `max_length` and `padding`, flat or in `text_kwargs`. Padding goes to `"max_length"`, or to
@@ -114,7 +118,7 @@ class RecLMISProcessor(ProcessorMixin):
 
     def tokenize(
         self,
-        notes: list[str],
+        notes: Sequence[str | None],
         return_tensors: str | None = None,
         max_length: int | None = None,
         *,
@@ -122,18 +126,23 @@ class RecLMISProcessor(ProcessorMixin):
         stacklevel: int = 3,
     ) -> BatchFeature:
         """Notes -> `input_ids` and `attention_mask` `[B, max_length]`, as lists or, for `"pt"`, as int64 tensors;
-        with `trim` only as long as the longest note."""
+        with `trim` only as long as the longest note. `None` is no note (see `null_note`): a mask of zeros."""
         for index, note in enumerate(notes):
-            if not isinstance(note, str):
-                raise TypeError(f"Note {index} is {note!r}, not a string; an image without a note takes ''.")
+            if note is None and not self.null_note:
+                raise TypeError(f"Note {index} is None, and this model was trained with notes only. Give it a note; "
+                                "one trained with `note_dropout` above 0 does without.")  # fmt: skip
+            if note is not None and not isinstance(note, str):
+                raise TypeError(f"Note {index} is {note!r}, not a string.")
+        absent = {index for index, note in enumerate(notes) if note is None}
+        sentences = [note or "" for note in notes]
         length = self.max_length if max_length is None else max_length
         if self.normalise_notes:
-            notes = _normalised(notes, stacklevel)
-        filled = [self._filled(note) for note in notes]
+            sentences = _normalised(sentences, stacklevel)
+        filled = [self._filled(note) for note in sentences]
         ids = self._token_ids(filled) if filled else []
         dropped = {index: len(tokens) - length for index, tokens in enumerate(ids) if len(tokens) > length}
         if dropped:
-            self._report_long(dropped, notes, length, stacklevel)
+            self._report_long(dropped, sentences, length, stacklevel)
             cut = self._token_ids([filled[index] for index in dropped], truncation=True, max_length=length)
             ids = [cut.pop(0) if index in dropped else tokens for index, tokens in enumerate(ids)]
         ids = [tokens or [self._stand_in()] for tokens in ids]
@@ -143,7 +152,10 @@ class RecLMISProcessor(ProcessorMixin):
             length = max(map(len, ids), default=0)
         data = {
             "input_ids": [[*tokens, *[pad] * (length - len(tokens))] for tokens in ids],
-            "attention_mask": [[1] * len(tokens) + [0] * (length - len(tokens)) for tokens in ids],
+            "attention_mask": [
+                [0] * length if index in absent else [1] * len(tokens) + [0] * (length - len(tokens))
+                for index, tokens in enumerate(ids)
+            ],
         }
         return BatchFeature(data=data, tensor_type=return_tensors)
 
@@ -198,6 +210,7 @@ class RecLMISProcessor(ProcessorMixin):
             max_length=config.max_text_length,
             pad_token_id=getattr(text_encoders.get(config.text_encoder), "pad_token_id", None),
             normalise_notes=normalise_notes,
+            null_note=config.note_dropout > 0,
         )
 
     def _split_options(self, kwargs: dict[str, Any]) -> tuple[str | None, dict[str, Any], int | None, bool]:

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from reclmis import RecLMISConfig, RecLMISProcessor
 from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, load_lvit, synthetic_dataset
+from reclmis.notes import fits, parse_note
 
 SIZE = 32
 POLICY = Augmentation(mirror=0.5, photometric=1)
@@ -142,3 +143,32 @@ def test_from_folder_to_batch(lvit, processor):
     batches = list(DataLoader(dataset, batch_size=2, collate_fn=Collator(processor)))
     assert [batch["ids"] for batch in batches] == [["a", "b"], ["c"]]
     assert batches[1]["original_sizes"] == [(24, 24)]
+
+
+def test_a_share_of_the_samples_gets_a_note_of_which_the_image_shows_nothing():
+    split = synthetic_dataset(num_train=40, num_validation=1, size=SIZE)["train"]
+    dataset = NotedSegmentationDataset(split, seed=2, absent_share=0.5, cache_bytes=2**20)
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        samples = [dataset[index] for index in range(40)]
+        changed = [sample["note"] != row["note"] for sample, row in zip(samples, split, strict=True)]
+        assert 10 <= sum(changed) <= 30
+        for sample, row, absent in zip(samples, split, changed, strict=True):
+            assert sample["mask"].any() != absent
+            own = (row["absent_note"], row["note"]) if sample["note"][:3] not in ("No ",) else (sample["note"],)
+            assert sample["note"] in own and "absent_note" not in sample
+        assert any(sample["note"].startswith("No ") for sample in samples)
+        assert same(samples, [dataset[index] for index in range(40)])
+    dataset.set_epoch(0)
+    assert not same(samples, [dataset[index] for index in range(40)])
+
+
+def test_contradicting_notes_are_written_where_the_dataset_has_none(split):
+    dataset = NotedSegmentationDataset(split.remove_columns("absent_note"), absent_share=1.0)
+    for index in range(len(split)):
+        sample = dataset[index]
+        named = parse_note(sample["note"]).finding
+        assert not sample["mask"].any() and named is not None
+        assert not named.present or not fits(named, dataset._decoded(index)["mask"], orientation="image").zones
+    with pytest.raises(ValueError, match="`absent_share` is a share"):
+        NotedSegmentationDataset(split, absent_share=2)

@@ -10,7 +10,7 @@ SAMPLES = [make_sample(index, size=64) for index in range(150)]
 
 def test_shapes_and_types():
     sample = SAMPLES[0]
-    assert sample.keys() == {"image", "mask", "note", "id", "distractor_note", "distractor_mask"}
+    assert sample.keys() == {"image", "mask", "note", "id", "distractor_note", "distractor_mask", "absent_note"}
     assert (sample["image"].shape, sample["image"].dtype) == ((64, 64, 3), np.uint8)
     for key in ("mask", "distractor_mask"):
         assert (sample[key].shape, sample[key].dtype) == ((64, 64), np.uint8)
@@ -35,6 +35,13 @@ def test_notes_name_some_opacities_and_leave_out_others():
         assert note_count(sample["note"]) == len(named)
         assert note_count(sample["distractor_note"]) == len(others)
         assert sample["note"].startswith("Bilateral" if len({side for side, _ in named}) == 2 else "Unilateral")
+
+
+def test_absent_notes_name_places_without_any_opacity():
+    for sample in SAMPLES:
+        absent = note_zones(sample["absent_note"])
+        assert absent and not absent & (note_zones(sample["note"]) | note_zones(sample["distractor_note"]))
+    assert len({sample["absent_note"] for sample in SAMPLES}) > 50
 
 
 def test_masks_are_disjoint_and_never_empty():

@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", required=True, help="folder or Hub id")
     parser.add_argument("--note", help="what to look for, for every image")
+    parser.add_argument("--no-note", action="store_true", default=None,
+                        help="ask a model with a null note for all that it finds")  # fmt: skip
     parser.add_argument("--table", "--csv", type=Path, help="CSV or Excel table: a column of images, one of notes")
     parser.add_argument("--output", type=Path, default=Path("predictions"), help="folder for the PNGs")
     parser.add_argument("--threshold", type=probability, default=0.5, help="least foreground probability, 0 to 1")
@@ -49,7 +51,11 @@ def run(args: argparse.Namespace) -> int:
     images, volumes = sort_out(args.images)
     if volumes:
         _check_volume_arguments(args)
-    requests = [] if volumes and not images and args.table is None else collect_requests(images, args.note, args.table)
+    requests = (
+        []
+        if volumes and not images and args.table is None
+        else collect_requests(images, args.note, args.table, args.no_note)
+    )
     stems = output_stems([path for path, _ in requests])
     volume_stems = output_stems(volumes)
     try:
@@ -67,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         (args.output / SETTINGS).write_text(settings)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
+    if args.no_note and not model.config.note_dropout:
+        raise CommandError(f"{args.model} was trained with notes only: give --note or --table.")
     _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
     failures = _write_masks(args, model, processor, requests, stems)
     for path, stem in zip(volumes, volume_stems, strict=True):
@@ -93,7 +101,7 @@ def _checked_settings(args: argparse.Namespace) -> str:
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
     """
-    names = ("model", "note", "table", "threshold", "orientation", "window", "plane", "view")
+    names = ("model", "note", "no_note", "table", "threshold", "orientation", "window", "plane", "view")
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
     path = args.output / SETTINGS
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
@@ -119,6 +127,8 @@ def _check_volume_arguments(args: argparse.Namespace) -> None:
             "say whose left the note means: --orientation patient as in a report, or --orientation image as in the notes "
             "that models of this field learn from. In a radiological view the two are opposite."
         )
+    if args.no_note:
+        raise CommandError("volumes need --note, with --orientation.")
     if args.note is None or not args.note.strip():
         raise CommandError("volumes need --note: what to look for in all of their slices.")
 
@@ -173,11 +183,14 @@ def _write_masks(args, model, processor, requests, stems) -> list[str]:
                 save_picture(mask_image(prediction.mask, model.config.num_labels), f"{target}_mask.png")
             except OSError as error:
                 raise CommandError(f"cannot write to {args.output}: {error}.") from error
+            if prediction.presence is not None:
+                verdict = "" if prediction.presence >= 0.5 else ": taken as absent, the mask is empty"
+                bar.write(f"{prediction.source}: shown with probability {prediction.presence:.2f}{verdict}")
             bar.update()
     return failures
 
 
-def _announce_long_notes(processor, notes: list[str]) -> None:
+def _announce_long_notes(processor, notes: list[str | None]) -> None:
     """One sentence for all notes that will be cut, instead of one per batch.
 
     Raises:
@@ -193,8 +206,10 @@ def _announce_long_notes(processor, notes: list[str]) -> None:
         print(f"reclmis predict: {warning.message}", file=sys.stderr)
 
 
-def collect_requests(images: list[Path], note: str | None, table: Path | None) -> list[tuple[Path, str]]:
-    """Pairs of path and note, from files and folders with one note, or from a table.
+def collect_requests(
+    images: list[Path], note: str | None, table: Path | None, no_note: bool | None = None
+) -> list[tuple[Path, str]] | list[tuple[Path, None]]:
+    """Pairs of path and note, from files and folders with one note or none, or from a table.
 
     Images without a table row, and an empty `note`, end the command; what is wrong with a single image does not.
 
@@ -203,6 +218,12 @@ def collect_requests(images: list[Path], note: str | None, table: Path | None) -
     """
     if note is not None and table is not None:
         raise CommandError("give either --note for all images, or --table with one note per image, not both.")
+    if no_note and (note is not None or table is not None):
+        raise CommandError("--no-note goes without --note and --table.")
+    if no_note:
+        if not images:
+            raise CommandError("give at least one image.")
+        return [(path, None) for path in images]
     if table is not None:
         return _requests_of_table(images, table)
     if note is None:

@@ -176,7 +176,7 @@ class Augmentation:
         return cls(mirror=0.5, flip_vertical=0.5, rotate90=0.5, affine=0.5, photometric=0.5, blur=0.1)
 
     def __call__(self, sample: Sample, *, seed: int, epoch: int) -> Sample:
-        draw = _generator(seed, epoch, sample["id"])
+        draw = sample_generator(seed, epoch, sample["id"])
         # Every number is drawn for every sample, so that one decision never shifts the next.
         chances, changes = draw.random(6), draw.uniform(-1, 1, 8)
         turns, sigma = int(draw.choice((1, 3))), float(draw.uniform(*self.blur_sigma))
@@ -227,7 +227,8 @@ class Augmentation:
         )
 
 
-def _generator(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
+def sample_generator(seed: int, epoch: int, sample_id: str) -> np.random.Generator:
+    """Draws for one sample in one epoch, the same in every process."""
     # Not hash(): its value changes from process to process.
     digest = hashlib.sha256(f"{seed}:{epoch}:{sample_id}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

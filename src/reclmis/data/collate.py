@@ -11,9 +11,13 @@ from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
 from ..images import open_image, to_rgb8
-from .augment import Augmentation, Sample
+from ..notes import Orientation, contradicting_note
+from .augment import Augmentation, Sample, sample_generator
 from .inventory import COLUMNS
 from .masks import read_mask
+
+ABSENT = "absent_note"
+_DENIALS = 0.25
 
 
 class _Samples:
@@ -31,8 +35,12 @@ class _Samples:
         size: tuple[int, int] | None,
         seed: int,
         note: str | None,
+        absent_share: float,
     ) -> None:
-        self.dataset = _undecoded(dataset)
+        if not 0 <= absent_share <= 1:
+            raise ValueError(f"`absent_share` is a share of the samples, between 0 and 1, got {absent_share}.")
+        self.absent_share = absent_share
+        self.dataset = _undecoded(dataset, with_absent=absent_share > 0)
         self.augmentation = augmentation
         self.num_labels = num_labels
         self.size = size
@@ -43,10 +51,32 @@ class _Samples:
 
     def _decode(self, row: dict[str, Any]) -> Sample:
         sample = decode_sample(row, self.num_labels, self.size)
+        if self.absent_share and row.get(ABSENT):
+            sample[ABSENT] = row[ABSENT]
         return sample if self.note is None else {**sample, "note": self.note}
 
     def _augment(self, sample: Sample, epoch: int) -> Sample:
+        if self.absent_share:
+            sample = self._contradicted(sample, epoch)
         return sample if self.augmentation is None else self.augmentation(sample, seed=self.seed, epoch=epoch)
+
+    def _contradicted(self, sample: Sample, epoch: int) -> Sample:
+        """The sample or, by chance, its image under a note of which it shows nothing: a function of (seed, epoch, id)."""
+        sample = dict(sample)
+        known = sample.pop(ABSENT, None)
+        draw = sample_generator(self.seed, epoch, f"absent:{sample['id']}")
+        if draw.random() >= self.absent_share:
+            return sample
+        denies = draw.random() < _DENIALS
+        note = known if known and not denies else contradicting_note(
+            sample["mask"], draw, orientation=self.orientation, denial=float(denies)
+        )  # fmt: skip
+        return {**sample, "note": note, "mask": np.zeros_like(sample["mask"])}
+
+    @property
+    def orientation(self) -> Orientation:
+        """Whose left the notes mean, as the augmentation has it."""
+        return "image" if self.augmentation is None else self.augmentation.orientation
 
 
 class NotedSegmentationDataset(_Samples, Dataset):
@@ -61,6 +91,9 @@ class NotedSegmentationDataset(_Samples, Dataset):
         cache_bytes: keep decoded samples in memory, at `size`, until they take this much; each is decoded once per process.
             The rest is decoded every time, so that a set of any size fits.
         note: a sentence that replaces every note, for control experiments.
+        absent_share: share of the samples that get a note of which the image shows nothing, and an empty mask: the dataset's
+            own `absent_note`, or one that [`reclmis.notes.contradicting_note`] writes, which takes it that the mask shows
+            all of the finding. One in four denies the finding altogether.
 
     Raises (on access):
         ValueError: a file that cannot be read, a mask that does not have its image's size, or whose values tell no class;
@@ -77,8 +110,9 @@ class NotedSegmentationDataset(_Samples, Dataset):
         seed: int = 0,
         cache_bytes: int = 0,
         note: str | None = None,
+        absent_share: float = 0.0,
     ) -> None:
-        super().__init__(dataset, augmentation, num_labels, size, seed, note)
+        super().__init__(dataset, augmentation, num_labels, size, seed, note, absent_share)
         self._cache: dict[int, Sample] = {}
         self._cache_left = cache_bytes
 
@@ -119,7 +153,7 @@ class NotedSegmentationStream(_Samples, IterableDataset):
 
     Args:
         dataset: the HF iterable dataset.
-        augmentation, num_labels, size, seed, note: as of [`NotedSegmentationDataset`].
+        augmentation, num_labels, size, seed, note, absent_share: as of [`NotedSegmentationDataset`].
         shuffle: size of the buffer to draw from, 0 to keep the order.
 
     Raises (on iteration):
@@ -136,8 +170,9 @@ class NotedSegmentationStream(_Samples, IterableDataset):
         seed: int = 0,
         note: str | None = None,
         shuffle: int = 0,
+        absent_share: float = 0.0,
     ) -> None:
-        super().__init__(dataset, augmentation, num_labels, size, seed, note)
+        super().__init__(dataset, augmentation, num_labels, size, seed, note, absent_share)
         if shuffle:
             self.dataset = self.dataset.shuffle(seed=seed, buffer_size=shuffle)
 
@@ -162,7 +197,7 @@ class NotedSegmentationStream(_Samples, IterableDataset):
             yield self._augment(self._decode(row), epoch)
 
 
-def _undecoded(dataset: Any) -> Any:
+def _undecoded(dataset: Any, *, with_absent: bool = False) -> Any:
     """The columns that a sample needs, files as files: [`decode_sample`] reads them and names what it cannot read."""
     from datasets import Image as ImageFeature
 
@@ -175,7 +210,7 @@ def _undecoded(dataset: Any) -> Any:
             f"The dataset has columns {columns}, but lacks {', '.join(missing)}. Rename them with `rename_column`."
         )
     # The other columns, such as a distractor's mask, would be decoded with every row.
-    dataset = dataset.select_columns(list(COLUMNS))
+    dataset = dataset.select_columns([*COLUMNS, *([ABSENT] if with_absent and ABSENT in columns else [])])
     for name in ("image", "mask"):
         if dataset.features is not None and isinstance(dataset.features[name], ImageFeature):
             dataset = dataset.cast_column(name, ImageFeature(decode=False))

@@ -33,7 +33,7 @@ def make_sample(index: int, *, size: int = 224, seed: int = 0) -> dict[str, Any]
     Returns:
         `image` uint8 `[size, size, 3]` (grey), `mask` uint8 `[size, size]` (0 and 1), `note`, `id`, and of the same
         image the other question: `distractor_note` names the zones that the note leaves out, `distractor_mask` shows
-        them. The two masks are disjoint and never empty.
+        them. The two masks are disjoint and never empty. `absent_note` names zones without any opacity.
 
     Raises:
         ValueError: a size, index or seed out of range.
@@ -51,6 +51,10 @@ def make_sample(index: int, *, size: int = 224, seed: int = 0) -> dict[str, Any]
     notes = write_note(named, draw), write_note(others, draw)
     # Last, because its noise takes as many draws as there are pixels.
     pixels, owner = draw_radiograph(zones, size, draw)
+    # A stream of its own: it came later, and must not move the other draws.
+    apart = np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=[0, 0, 0, 1]))
+    free = [zone for zone in _ALL_ZONES if zone not in zones]
+    absent = [free[i] for i in apart.permutation(len(free))[: int(apart.integers(1, len(free) + 1))]]
     return {
         "image": np.repeat(pixels[:, :, None], 3, axis=2),
         "mask": ((owner >= 0) & (owner < split)).astype(np.uint8),
@@ -58,6 +62,7 @@ def make_sample(index: int, *, size: int = 224, seed: int = 0) -> dict[str, Any]
         "id": f"synthetic_{seed}_{index:06d}",
         "distractor_note": notes[1],
         "distractor_mask": (owner >= split).astype(np.uint8),
+        "absent_note": write_note(absent, apart),
     }
 
 
@@ -77,7 +82,8 @@ def write_note(zones: list[Zone], draw: np.random.Generator) -> str:
 def synthetic_dataset(
     *, num_train: int = 400, num_validation: int = 100, size: int = 224, seed: int = 0
 ) -> "DatasetDict":
-    """The set as `train` and `validation`, with `image`, `mask`, `note`, `id`, `distractor_note` and `distractor_mask`.
+    """The set as `train` and `validation`, with `image`, `mask`, `note`, `id`, `distractor_note`, `distractor_mask`
+    and `absent_note`.
     The splits share no sample.
 
     Args:
@@ -101,6 +107,7 @@ def synthetic_dataset(
             "id": Value("string"),
             "distractor_note": Value("string"),
             "distractor_mask": Image(),
+            "absent_note": Value("string"),
         }
     )
     splits = {"train": range(num_train), "validation": range(num_train, num_train + num_validation)}

@@ -7,6 +7,7 @@ fits("LLL opacity", mask, orientation="patient").sides           # True, False, 
 ```
 """
 
+from .contradiction import contradicting_note
 from .finding import KINDS, SIDES, ZONES, Finding, Orientation, Zone
 from .geometry import QATA, Geometry, NoteFit, finding_from_mask, fits, note_from_mask
 from .mirroring import mirror_note, note_survives
@@ -25,6 +26,7 @@ __all__ = [
     "Orientation",
     "ParsedNote",
     "Zone",
+    "contradicting_note",
     "finding_from_mask",
     "fits",
     "mirror_note",

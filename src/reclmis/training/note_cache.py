@@ -1,5 +1,6 @@
 """A frozen text encoder need read each sentence once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,12 +28,12 @@ class NoteCache:
         self._model = model
         self._processor = processor
         self._batch_size = batch_size
-        self._entries: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._entries: dict[str | None, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __call__(self, notes: list[str]) -> dict[str, torch.Tensor]:
+    def __call__(self, notes: Sequence[str | None]) -> dict[str, torch.Tensor]:
         """Model inputs of these notes: `text_hidden_states`, `attention_mask` and `input_ids`."""
         self.add(notes)
         states, masks, ids = zip(*(self._entries[note] for note in notes), strict=True)
@@ -43,9 +44,9 @@ class NoteCache:
         }
 
     @torch.no_grad()
-    def add(self, notes: list[str]) -> None:
+    def add(self, notes: Sequence[str | None]) -> None:
         """Encodes the notes that are new."""
-        new = sorted({note for note in notes if note not in self._entries})
+        new = sorted({note for note in notes if note not in self._entries}, key=lambda note: note or "")
         for start in range(0, len(new), self._batch_size):
             chunk = new[start : start + self._batch_size]
             tokens = self._processor.tokenize(chunk, return_tensors="pt")
