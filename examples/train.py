@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -37,10 +39,18 @@ from reclmis.data.manifest import summary
 from reclmis.evaluation.metrics import SegmentationMeter
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE
 from reclmis.losses import NonFiniteLossError
-from reclmis.training import NoteCache, build_optimizer, build_schedule, latest_complete, load_training_state
+from reclmis.training import (
+    NoteCache,
+    build_optimizer,
+    build_schedule,
+    keep_newest,
+    latest_complete,
+    load_training_state,
+)
 from reclmis.training.checkpoint import read_record, save_checkpoint
 from reclmis.training.optim import optimizer_steps
 from reclmis.training.record import run_record
+from reclmis.visualization import agreement
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
@@ -91,13 +101,18 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     train.add_argument("--grad_clip", type=float, default=0.0, help="largest gradient norm; 0 leaves gradients alone")
     train.add_argument("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
     train.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights, which are then the model")
-    train.add_argument("--patience", type=int, help="stop after so many epochs without a better validation Dice")
+    train.add_argument("--patience", type=int, help="stop after so many epochs without a better best_metric")
     train.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), default="no")
+    train.add_argument("--compile", metavar="BACKEND", help="torch.compile with it, such as inductor")
     train.add_argument("--channels_last", action=argparse.BooleanOptionalAction, default=True)
     train.add_argument("--seed", type=int, default=0)
     run = parser.add_argument_group("run")
     run.add_argument("--output_dir", type=Path, required=True)
     run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
+    run.add_argument("--best_metric", default="dice_per_image", help="of the validation; 'best' has most of it",
+                     choices=("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled"))  # fmt: skip
+    run.add_argument("--keep", type=int, default=0, help="also keep the models of the last so many epochs, in epochs/")
+    run.add_argument("--pictures", type=int, default=4, help="validation masks that the tracker gets per epoch")
     run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
     config = parser.parse_known_args(argv)[0].config
     if config is not None:
@@ -234,16 +249,34 @@ def kept(output_dir: Path):
 
 
 @torch.no_grad()
-def validate(model, loader, inputs_of, num_labels) -> dict[str, float]:
-    """Both metric families over the validation set, at the size the model sees."""
+def validate(model, loader, inputs_of, num_labels, pictures: int = 0) -> tuple[dict[str, float], list]:
+    """Both metric families over the validation set, at the size the model sees, and pictures of its first masks."""
     model.eval()
-    meter = SegmentationMeter(num_labels)
+    meter, seen = SegmentationMeter(num_labels), []
     for batch in loader:
         logits = model(pixel_values=batch["pixel_values"], **inputs_of(batch)).logits
         masks = logits[:, 0] >= 0 if num_labels == 1 else logits.argmax(dim=1)
-        meter.update(masks.long().cpu(), batch["labels"].cpu(), batch["ids"])
+        masks, labels = masks.long().cpu(), batch["labels"].cpu()
+        meter.update(masks, labels, batch["ids"])
+        for index in range(min(pictures - len(seen), len(masks))):
+            seen.append(picture(batch["pixel_values"][index].cpu(), masks[index].numpy(), labels[index].numpy()))
     meter.gather()
-    return meter.compute()
+    return meter.compute(), seen
+
+
+def picture(pixels: torch.Tensor, mask, truth):
+    """An image as the model sees it, with its mask held against the truth."""
+    grey = pixels.mean(dim=0)
+    grey = (grey - grey.min()) / (grey.max() - grey.min()).clamp(min=1e-6)
+    return agreement(Image.fromarray((255 * grey).byte().numpy()), mask, truth)
+
+
+def show(accelerator, pictures, step: int) -> None:
+    """Hands pictures to the trackers that take some."""
+    for tracker in accelerator.trackers:
+        if pictures and hasattr(tracker, "log_images"):
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation/masks": np.stack(pictures)}, step=step, **layout)
 
 
 def main(argv=None) -> dict[str, float]:
@@ -290,6 +323,8 @@ def train(args) -> dict[str, float]:
     )  # fmt: skip
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    if args.compile:
+        model.compile(backend=args.compile)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model, optimizer, train_loader, validation_loader = accelerator.prepare(
@@ -313,6 +348,8 @@ def train(args) -> dict[str, float]:
     if checkpoint is not None:
         progress = read_record(checkpoint)
         begin, best, waited, history = (progress[key] for key in ("epoch", "best", "waited", "history"))
+        if progress["best_metric"] != args.best_metric:
+            raise SystemExit(f"{checkpoint} counts its best by {progress['best_metric']}: give --best_metric likewise.")
         restore(load_training_state(checkpoint), accelerator, bare, optimizer, schedule, average)
         if begin >= args.epochs:
             raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
@@ -340,7 +377,7 @@ def train(args) -> dict[str, float]:
         sums: dict[str, torch.Tensor] = {}
         hidden = not accelerator.is_main_process
         bar = tqdm(batches_of(train_loader, batches), f"epoch {epoch + 1}/{args.epochs}", batches, disable=hidden)
-        for batch in bar:
+        for number, batch in enumerate(bar):
             with accelerator.accumulate(model):
                 with named(batch):
                     outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
@@ -355,15 +392,16 @@ def train(args) -> dict[str, float]:
                 optimizer.zero_grad()
             for name, value in {"loss": outputs.loss, **outputs.loss_terms}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
-            bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
+            if number % 25 == 0:  # now and then, as reading a number waits for the device
+                bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
         judged = average.module if average is not None else model
-        metrics = validate(judged, validation_loader, text_inputs, num_labels)
+        metrics, pictures = validate(judged, validation_loader, text_inputs, num_labels, args.pictures)
         losses = {f"train/{name}": (value / batches).item() for name, value in sums.items()}
         values = {f"validation/{name}": value for name, value in metrics.items()}
         row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **losses, **values}
         history.append(row)
-        improved = metrics["dice_per_image"] > best
-        best, waited = (metrics["dice_per_image"], 0) if improved else (best, waited + 1)
+        improved = metrics[args.best_metric] > best
+        best, waited = (metrics[args.best_metric], 0) if improved else (best, waited + 1)
         accelerator.print(
             f"epoch {epoch + 1}: loss {losses['train/loss']:.4f}, validation per image Dice "
             f"{metrics['dice_per_image']:.4f} IoU {metrics['iou_per_image']:.4f}, pooled Dice "
@@ -371,17 +409,23 @@ def train(args) -> dict[str, float]:
         )
         if args.tracker != "none":
             accelerator.log({**losses, **values, "learning_rate": schedule.get_last_lr()[0]}, step=epoch + 1)
+            show(accelerator, pictures, epoch + 1)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            progress = {"epoch": epoch + 1, "best": best, "waited": waited, "history": history, "metrics": metrics}
+            progress = {"epoch": epoch + 1, "best": best, "best_metric": args.best_metric, "waited": waited,
+                        "history": history, "metrics": metrics}  # fmt: skip
+            judged = accelerator.unwrap_model(judged)
+            if args.keep:
+                name = args.output_dir / "epochs" / f"{epoch + 1:05d}"
+                save_checkpoint(name, judged, processor, record=progress, manifest=manifest)
+                keep_newest(name.parent, args.keep)
             if improved:
-                judged = accelerator.unwrap_model(judged)
                 save_checkpoint(args.output_dir / "best", judged, processor, record=progress, manifest=manifest)
             state = training_state(accelerator, optimizer, schedule, average, bare)
             save_checkpoint(args.output_dir / "last", bare, processor, state=state, record=progress, manifest=manifest)
             (args.output_dir / "metrics.json").write_text(json.dumps(history, indent=2) + "\n")
         if args.patience is not None and waited >= args.patience:
-            accelerator.print(f"No better validation Dice for {waited} epochs: stopping early.")
+            accelerator.print(f"No better {args.best_metric} for {waited} epochs: stopping early.")
             break
         if args.max_minutes is not None and time.monotonic() - started >= 60 * args.max_minutes:
             accelerator.print(f"{args.max_minutes:g} minutes are up: stopping after epoch {epoch + 1}.")

@@ -60,13 +60,16 @@ def test_global_batch_equals_one_process(sizes, tmp_path):
     assert torch.allclose(torch.cat([rank["words"] for rank in ranks]), words.grad, atol=1e-6)
 
 
-def small_model():
+def small_model(**changes):
     """Nothing in it depends on the other samples of a batch but the contrastive loss."""
     model = tiny_model(
-        visual_reconstruction=False,
-        language_reconstruction=False,
-        contrastive_temperature=TEMPERATURE,
-        text_config={**TINY_TEXT, "dropout": 0.0},
+        **{
+            "visual_reconstruction": False,
+            "language_reconstruction": False,
+            "contrastive_temperature": TEMPERATURE,
+            "text_config": {**TINY_TEXT, "dropout": 0.0},
+            **changes,
+        }
     )
     model.train()
     for module in model.modules():
@@ -76,10 +79,21 @@ def small_model():
     return model
 
 
-def train_in_two(rank, folder):
+def inputs_with_one_note_missing():
+    inputs = make_inputs(4, 32, 32, labels=True)
+    inputs["attention_mask"][2] = 0
+    return inputs
+
+
+# A share so small that no note is dropped, for a model that has a null note.
+BEYOND = {"note_dropout": 1e-9, "presence": True}
+
+
+def train_in_two(rank, folder, changes):
     start(rank, folder)
-    model = DistributedDataParallel(small_model())
-    inputs = {key: value.chunk(2)[rank] for key, value in make_inputs(4, 32, 32, labels=True).items()}
+    model = DistributedDataParallel(small_model(**changes))
+    inputs = inputs_with_one_note_missing() if changes else make_inputs(4, 32, 32, labels=True)
+    inputs = {key: value.chunk(2)[rank] for key, value in inputs.items()}
     outputs = model(**inputs)
     outputs.loss.backward()
     torch.save(
@@ -92,10 +106,11 @@ def train_in_two(rank, folder):
     distributed.destroy_process_group()
 
 
-def test_a_model_in_two_processes_has_the_gradients_of_one(tmp_path):
-    mp.spawn(train_in_two, (str(tmp_path),), nprocs=2)
-    model = small_model()
-    outputs = model(**make_inputs(4, 32, 32, labels=True))
+@pytest.mark.parametrize("changes", [{}, BEYOND], ids=["paper", "one note missing"])
+def test_a_model_in_two_processes_has_the_gradients_of_one(changes, tmp_path):
+    mp.spawn(train_in_two, (str(tmp_path), changes), nprocs=2)
+    model = small_model(**changes)
+    outputs = model(**(inputs_with_one_note_missing() if changes else make_inputs(4, 32, 32, labels=True)))
     outputs.loss.backward()
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert torch.allclose(ranks[0]["contrastive"], outputs.loss_terms["contrastive"].detach(), atol=1e-5)
@@ -103,6 +118,23 @@ def test_a_model_in_two_processes_has_the_gradients_of_one(tmp_path):
         first, second = (rank["gradients"][name] for rank in ranks)
         assert torch.equal(first, second), name
         assert torch.allclose(first, parameter.grad, atol=1e-4, rtol=1e-3), name
+
+
+def test_accumulation_equals_the_large_batch_where_no_loss_compares_samples():
+    """The contrastive loss compares samples, the language loss averages over the words of all: both are left out."""
+    changes = {"visual_reconstruction": True, "reconstruction_weighting": "interest", "contrastive": False,
+               "mask_strategy": "topk"}  # fmt: skip
+    inputs = make_inputs(4, 32, 32, labels=True)
+    inputs["pixel_values"] = inputs["pixel_values"].double()
+    gradients = []
+    for size in (4, 1):
+        model = small_model(**changes).double()
+        for start in range(0, 4, size):
+            part = {key: value[start : start + size] for key, value in inputs.items()}
+            (model(**part).loss * size / 4).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
 
 
 def test_one_process_gathers_nothing():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reclmis.visualization import COLOURS, contact_sheet, mask_image, overlay, save_picture
+from reclmis.visualization import COLOURS, agreement, contact_sheet, mask_image, overlay, save_picture
 
 GREY = Image.new("L", (8, 6), 100)
 MASK = np.zeros((6, 8), dtype=np.uint8)
@@ -75,3 +75,14 @@ def test_words_longer_than_a_cell_are_broken():
     # Neither reaches into the gap beside its cell, but for the bow of a letter.
     assert (sheet[38:, 89:95] == 255).all() and (sheet[38:, 178:] == 255).all()
     assert (sheet[38:, 8:88] < 255).any() and (sheet[38:, 96:176] < 255).any()
+
+
+def test_agreement_colours_found_missed_and_too_much():
+    image = Image.new("RGB", (8, 8))
+    truth, mask = np.zeros((8, 8), int), np.zeros((8, 8), int)
+    truth[:, :4], mask[:, 2:6] = 1, 1
+    pixels = np.asarray(agreement(image, mask, truth, alpha=1.0)).astype(int)
+    assert pixels[4, 3].argmax() == 1 and pixels[4, 1].argmax() == 0 and pixels[4, 5].argmax() == 2
+    assert not pixels[4, 7].any()
+    mask[:, 2:6] = 2
+    assert np.asarray(agreement(image, mask, truth, alpha=1.0))[4, 3].argmax() == 0

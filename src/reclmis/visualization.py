@@ -39,6 +39,20 @@ def overlay(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
+def agreement(image: Image.Image, mask: np.ndarray, truth: np.ndarray, alpha: float = 0.4) -> Image.Image:
+    """A mask held against the truth, as in the paper's figures: found green, missed red, too much blue.
+
+    Args:
+        image: any PIL image.
+        mask, truth: class indices `[H, W]` of the image's size; where both have foreground, but of another class, the pixel
+            counts as missed.
+        alpha: opacity of the tint.
+    """
+    missed = (truth > 0) & (mask != truth)
+    verdict = np.where(missed, 2, np.where((mask > 0) & (truth == 0), 3, (truth > 0).astype(np.uint8)))
+    return overlay(image, verdict, alpha, colours=((0, 158, 60), (213, 30, 30), (30, 80, 213)))
+
+
 def mask_image(mask: np.ndarray, num_labels: int = 1) -> Image.Image:
     """A mask as a file has it: 0 and 255 for a binary model (`num_labels` = 1), class indices otherwise."""
     return Image.fromarray((mask * 255 if num_labels == 1 else mask).astype(np.uint8))

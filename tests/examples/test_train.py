@@ -13,9 +13,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
 from reclmis.losses import NonFiniteLossError, total_loss
+from reclmis.training.checkpoint import read_record
 from tests.conftest import REPOSITORY
 
 OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny", "--image_size", "32", "--epochs", "2",
@@ -81,11 +83,38 @@ def test_workers_change_nothing_not_even_across_a_resumed_run(straight, tmp_path
 
 def test_stops_early_when_nothing_improves(tmp_path):
     stopped = run(tmp_path, "--epochs", "9", "--learning_rate", "0", "--patience", "2")
-    assert "No better validation Dice for 2 epochs" in stopped.stdout
+    assert "No better dice_per_image for 2 epochs" in stopped.stdout
     # Batch norm's running statistics move at any learning rate, so the best epoch need not be the first.
     history = json.loads((tmp_path / "metrics.json").read_text())
     scores = [row["validation/dice_per_image"] for row in history]
     assert len(scores) < 9 and max(scores[-2:]) <= max(scores[:-2])
+
+
+def test_keeps_the_newest_shows_masks_and_counts_the_best_by_the_metric_asked_for(tmp_path):
+    options = ["--keep", "1", "--best_metric", "iou_pooled", "--tracker", "tensorboard", "--pictures", "2",
+               "--absent_share", "0.5", "--preset", "tiny", "--set", *OPTIONS[OPTIONS.index("--set") + 1 :],
+               "note_dropout=0.3", "presence=true"]  # fmt: skip
+    run(tmp_path, *options)
+    assert [path.name for path in (tmp_path / "epochs").iterdir()] == ["00002"]
+    model = RecLMISModel.from_pretrained(tmp_path / "epochs" / "00002")
+    assert model.config.note_dropout == 0.3 and RecLMISProcessor.from_pretrained(tmp_path / "best").null_note
+    history = json.loads((tmp_path / "metrics.json").read_text())
+    assert "train/presence" in history[0]
+    best = read_record(tmp_path / "best")
+    assert best["best_metric"] == "iou_pooled"
+    assert best["metrics"]["iou_pooled"] == max(row["validation/iou_pooled"] for row in history)
+    (events,) = tmp_path.glob("logs/**/events.*")
+    accumulated = EventAccumulator(str(events.parent), size_guidance={"images": 0})
+    accumulated.Reload()
+    assert {event.step for event in accumulated.Images("validation/masks")} == {1, 2}
+    resumed = run(tmp_path, "--epochs", "3", "--resume", check=False)
+    assert resumed.returncode != 0 and "counts its best by iou_pooled" in resumed.stderr
+
+
+def test_compiled_training_computes_the_same(straight, tmp_path):
+    run(tmp_path, "--epochs", "1", "--compile", "aot_eager")
+    rows = [json.loads((folder / "metrics.json").read_text())[0] for folder in (tmp_path, straight)]
+    assert rows[0]["train/dice"] == pytest.approx(rows[1]["train/dice"], rel=1e-3)
 
 
 def test_mixed_precision_computes_in_it_and_keeps_weights_and_losses_wide(tmp_path):

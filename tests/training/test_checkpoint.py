@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 from reclmis import RecLMISModel, RecLMISProcessor
-from reclmis.training import latest_complete, load_training_state, save_checkpoint
+from reclmis.training import keep_newest, latest_complete, load_training_state, save_checkpoint
 from reclmis.training.checkpoint import COMPLETE, STATE, read_record
 from tests.conftest import REPOSITORY
 from tests.parts import tiny_config, tiny_model
@@ -148,6 +148,15 @@ def test_death_at_every_step_of_two_saves_in_a_row(monkeypatch, tmp_path):
             second, deaths = second + 1, deaths + 1
         first += 1
     assert first > 10 and deaths > 100
+
+
+def test_retention_keeps_the_newest_and_counts_whole_ones_only(parts, tmp_path):
+    for name in ("00001", "00002", "00010"):
+        save_checkpoint(tmp_path / name, *parts)
+    (tmp_path / "00011").mkdir()
+    assert [path.name for path in keep_newest(tmp_path, 2)] == ["00002", "00010"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00002", "00010", "00011"]
+    assert keep_newest(tmp_path, 5) == [tmp_path / "00002", tmp_path / "00010"]
 
 
 def test_nothing_pickled_is_executed(parts, tmp_path):

@@ -63,6 +63,14 @@ def save_checkpoint(
     return folder
 
 
+def keep_newest(folder: str | Path, count: int) -> list[Path]:
+    """Removes all complete checkpoints of a folder but the newest, in order of their names, and returns those that stay."""
+    complete = sorted(path.parent for path in Path(folder).glob(f"[!.]*/{COMPLETE}"))
+    for path in complete[: max(len(complete) - count, 0)]:
+        _remove(path)
+    return complete[max(len(complete) - count, 0) :]
+
+
 def latest_complete(output_dir: str | Path, name: str = "last") -> Path | None:
     """The newest whole checkpoint of this name, `None` when there is none.
 
