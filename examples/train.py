@@ -377,9 +377,11 @@ def train(args) -> dict[str, float]:
         sums: dict[str, torch.Tensor] = {}
         hidden = not accelerator.is_main_process
         bar = tqdm(batches_of(train_loader, batches), f"epoch {epoch + 1}/{args.epochs}", batches, disable=hidden)
+        previous = None
         for number, batch in enumerate(bar):
             with accelerator.accumulate(model):
-                with named(batch):
+                # Off the CPU a step's loss is looked at during the next one.
+                with named(previous if accelerator.device.type != "cpu" and previous else batch):
                     outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
                 accelerator.backward(outputs.loss)
                 if args.grad_clip and accelerator.sync_gradients:
@@ -392,8 +394,11 @@ def train(args) -> dict[str, float]:
                 optimizer.zero_grad()
             for name, value in {"loss": outputs.loss, **outputs.loss_terms}.items():
                 sums[name] = sums.get(name, 0) + value.detach()
+            previous = batch
             if number % 25 == 0:  # now and then, as reading a number waits for the device
                 bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
+        with named(batch):
+            bare.finish_loss_check()
         judged = average.module if average is not None else model
         metrics, pictures = validate(judged, validation_loader, text_inputs, num_labels, args.pictures)
         losses = {f"train/{name}": (value / batches).item() for name, value in sums.items()}

@@ -1,12 +1,15 @@
 """Tables that a reader checks by hand, and gradients in float64."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
 from torch.autograd import gradcheck
 
 from reclmis.losses import (
+    LossWatch,
     NonFiniteLossError,
     contrastive_loss,
     cross_entropy_loss,
@@ -201,3 +204,19 @@ def test_float32_and_finite_for_empty_and_full_masks_in_bfloat16(loss, fill):
     value = loss(logits, torch.full((2, 8, 8), fill))
     value.backward()
     assert value.dtype == torch.float32 and value.isfinite() and logits.grad.isfinite().all()
+
+
+def test_a_watch_finds_a_broken_term_one_step_late_and_names_it():
+    weights, watch = {"dice": 1.0, "contrastive": 2.0}, LossWatch()
+    good = {"dice": torch.tensor(0.5), "contrastive": torch.tensor(1.0)}
+    assert total_loss(good, weights, watch) == 2.5
+    total_loss({**good, "contrastive": torch.tensor(float("nan"))}, weights, watch)
+    with pytest.raises(NonFiniteLossError, match="contrastive = nan"):
+        total_loss(good, weights, watch)
+    total_loss({**good, "dice": torch.tensor(float("inf"))}, weights, watch)
+    copies = copy.deepcopy(watch), pickle.loads(pickle.dumps(watch))
+    for other in copies:
+        other.finish()
+    with pytest.raises(NonFiniteLossError, match="dice = inf"):
+        watch.finish()
+    watch.finish()

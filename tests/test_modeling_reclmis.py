@@ -629,3 +629,33 @@ def test_frozen_parts_of_the_backbone_stay_as_they_are(changes, frozen, expected
 def test_a_frozen_part_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match=r"names layer9, which 'unet' does not have.*down_blocks\.0"):
         tiny_model(visual_frozen=["layer9"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"note_dropout": 0.5, "presence": True}, {"contrastive_equal_notes": "positive"}]
+)
+def test_nothing_in_a_training_step_waits_for_the_device(changes):
+    """Reading a number is what would make a graphics processor stand still; the trace shows every such reading."""
+    model = tiny_model(**changes).train()
+    model.defers_loss_check = True
+    inputs = make_inputs(3, labels=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    waits = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero"}
+
+    def traced(step):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as trace:
+            step()
+        return {event.key for event in trace.key_averages()} & waits
+
+    def step():
+        model(**inputs).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    assert not traced(step)
+    assert traced(lambda: model(**inputs).loss.item())
+    with torch.no_grad():
+        model.decoder.head.bias.fill_(float("nan"))
+    model(**inputs)
+    with pytest.raises(NonFiniteLossError, match="dice = nan"):
+        model.finish_loss_check()

@@ -2,7 +2,8 @@
 
 # Shapes: B samples, N patches, L words, C width, K classes.
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
@@ -145,24 +146,80 @@ def reconstruction_loss(
     return ((errors.sum(dim=2) * weights).sum(dim=1) / count).mean()
 
 
-def total_loss(terms: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+class LossWatch:
+    """Finds a broken loss term without making the device wait for Python.
+
+    The terms of a step travel to the host beside the computation and are looked at when the next step's arrive: an error is
+    raised one step late. Copies of a watch, and of the model that holds it, begin anew.
+    """
+
+    def __init__(self) -> None:
+        self._pending: tuple[list[str], torch.Tensor, torch.Event | None] | None = None
+
+    def __call__(self, terms: dict[str, torch.Tensor]) -> None:
+        """Takes a step's terms, and judges those of the step before.
+
+        Raises:
+            NonFiniteLossError: the step before had a term that is nan or infinite.
+        """
+        self.finish()
+        values = torch.stack([value.detach() for value in terms.values()])
+        arrived = None
+        if values.device.type == "cpu":
+            on_host = values
+        else:
+            on_host = values.to("cpu", non_blocking=True)
+            arrived = torch.Event(device=values.device)
+            arrived.record()
+        self._pending = list(terms), on_host, arrived
+
+    def finish(self) -> None:
+        """Judges what is pending, as after the last step."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            names, values, arrived = pending
+            if arrived is not None:
+                arrived.synchronize()
+            _check_finite(dict(zip(names, values.tolist(), strict=True)))
+
+    def __deepcopy__(self, memo: Any) -> "LossWatch":
+        return LossWatch()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LossWatch, ()
+
+
+def total_loss(
+    terms: dict[str, torch.Tensor], weights: dict[str, float], watch: LossWatch | None = None
+) -> torch.Tensor:
     """Weighted sum of the terms (eq. 11).
+
+    Args:
+        terms: scalars by name.
+        weights: by the same names.
+        watch: looks for broken terms one step late, but lets the device run; `None` looks at once.
 
     Raises:
         KeyError: a term without a weight.
         NonFiniteLossError: a term is nan or infinite.
     """
-    values = torch.stack(list(terms.values()))
-    finite = values.detach().isfinite()
     if torch.compiler.is_compiling():
+        finite = torch.stack(list(terms.values())).detach().isfinite()
         torch._assert_async(finite.all(), f"A loss term among {', '.join(terms)} is not finite.")
-    elif not finite.all():
-        broken = {name: value.item() for name, value in terms.items() if not value.isfinite()}
+    elif watch is not None:
+        watch(terms)
+    else:
+        _check_finite(dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True)))
+    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+
+def _check_finite(values: dict[str, float]) -> None:
+    broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+    if broken:
         raise NonFiniteLossError(
             f"Loss term(s) not finite: {', '.join(f'{name} = {value}' for name, value in broken.items())}. "
             "Look for such values in the inputs, lower the learning rate, or clip gradients."
         )
-    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from .decoder import MaskDecoder, PixelLevelAttention
 from .distributed import gather_batch
 from .interaction import ConditionedInteraction, InterestHead, NullNote, PatchEmbedding, PresenceHead, WordProjection
 from .losses import (
+    LossWatch,
     contrastive_loss,
     cross_entropy_loss,
     dice_loss,
@@ -105,6 +106,9 @@ class RecLMISModel(PreTrainedModel):
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    # Whether a broken loss term is found one step late, without a wait for the device; `None`: off the CPU only.
+    defers_loss_check: bool | None = None
+    _loss_watch: LossWatch | None = None
     _no_split_modules = ["UpBlock", "ConditionedInteraction", "MemoryLayer", "TargetLayer"]  # noqa: RUF012
 
     def __init__(self, config: RecLMISConfig) -> None:
@@ -222,7 +226,7 @@ class RecLMISModel(PreTrainedModel):
                 visual.flatten(2).transpose(1, 2), words, patches, states, patch_interest, word_interest, word_mask,
                 attended, given, same_note_ids=note_ids, generator=generator,
             )  # fmt: skip
-            loss = total_loss(loss_terms, self.loss_weights)
+            loss = total_loss(loss_terms, self.loss_weights, self._watch_for(loss_terms))
 
         output = RecLMISOutput(
             loss=loss,
@@ -292,6 +296,26 @@ class RecLMISModel(PreTrainedModel):
             "visual_reconstruction": config.visual_reconstruction_weight,
             "language_reconstruction": config.language_reconstruction_weight,
         }
+
+    def _watch_for(self, terms: dict[str, torch.Tensor]) -> LossWatch | None:
+        """While training on a device of its own the loss terms are looked at one step late, so that no step waits."""
+        late = self.defers_loss_check
+        if late is None:
+            late = self.training and next(iter(terms.values())).device.type != "cpu"
+        if not late or torch.compiler.is_compiling():
+            return None
+        if self._loss_watch is None:
+            self._loss_watch = LossWatch()
+        return self._loss_watch
+
+    def finish_loss_check(self) -> None:
+        """Looks at the loss terms of the last step, where that waits for the next one; for the end of an epoch.
+
+        Raises:
+            NonFiniteLossError: one of them is nan or infinite.
+        """
+        if self._loss_watch is not None:
+            self._loss_watch.finish()
 
     # Losses ------------------------------------------------------------------------------------------------------------
 
