@@ -2,8 +2,8 @@
 
     python benchmarks/pruning.py [--preset base] [--notes 100] [--repeats 9]
 
-Three levels: the whole model; `prune_reconstruction=True`; and that with encoded notes in place of the text encoder.
-Writes `benchmarks/results/pruning.json`. Each level loads in a process of its own, whose memory is the growth of the peak
+Four levels: the whole model; `prune_reconstruction=True`; that with encoded notes in place of the text encoder; and that
+after `optimize_for_inference()`, whose logits are equal up to rounding and not to the bit. Writes `benchmarks/results/pruning.json`. Each level loads in a process of its own, whose memory is the growth of the peak
 resident size over the size after imports; answers are timed with the three processes taking turns.
 """
 
@@ -21,7 +21,9 @@ from reclmis import RecLMISConfig, RecLMISImageProcessor, RecLMISModel, RecLMISP
 from reclmis.text import with_note_table
 from reclmis.text.note_tokenizer import build_note_tokenizer
 
-LEVELS = {"whole": ("model", False), "pruned": ("model", True), "pruned, notes encoded": ("table", True)}
+# The folder, whether it is pruned, whether it is optimised.
+LEVELS = {"whole": ("model", False, False), "pruned": ("model", True, False),
+          "pruned, notes encoded": ("table", True, False), "optimised, notes encoded": ("table", True, True)}  # fmt: skip
 
 # One line in, one answer out: the parent decides whose turn it is.
 WORKER = """
@@ -31,6 +33,7 @@ import transformers.core_model_loading as loading
 from reclmis import RecLMISModel
 from reclmis.profiling import count_cost
 torch.set_num_threads(int(sys.argv[4]))
+torch.set_grad_enabled(False)
 folder, prune, inputs = sys.argv[1], sys.argv[2] == "True", torch.load(sys.argv[3])
 read, copy = [], loading._materialize_copy
 def counted(tensor, *arguments, **keywords):
@@ -43,11 +46,14 @@ def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
 model = RecLMISModel.from_pretrained(folder, prune_reconstruction=prune).to(memory_format=torch.channels_last)
+if sys.argv[5] == "True":
+    model = model.optimize_for_inference()
 @torch.no_grad()
 def answer():
     return model(**inputs).logits
 logits = answer()
 after = peak()
+torch.save(logits, sys.argv[6])
 cost = count_cost(model)
 print(json.dumps({
     "parameters": cost.parameters,
@@ -88,9 +94,10 @@ def measure(folder: Path, repeats: int) -> dict[str, dict]:
     """Each level's figures, with the times of `repeats` answers taken in turns."""
     threads = str(torch.get_num_threads())
     workers = {
-        name: subprocess.Popen([sys.executable, "-c", WORKER, folder / model, str(prune), folder / "inputs.pt", threads],
+        name: subprocess.Popen([sys.executable, "-c", WORKER, folder / model, str(prune), folder / "inputs.pt", threads,
+                                str(optimise), folder / f"{number}.pt"],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for name, (model, prune) in LEVELS.items()
+        for number, (name, (model, prune, optimise)) in enumerate(LEVELS.items())
     }  # fmt: skip
     rows = {}
     for name, worker in workers.items():
@@ -123,10 +130,17 @@ def main() -> None:
         folder = Path(name)
         sizes = write_models(folder, args.preset, args.notes)
         rows = measure(folder, args.repeats)
-    hashes = {key: {row.pop(f"{key}_sha256") for row in rows.values()} for key in ("logits", "mask")}
-    for level, (model, _) in LEVELS.items():
+        first, *_, last = (torch.load(folder / f"{number}.pt") for number in range(len(LEVELS)))
+    difference = {"largest": (first - last).abs().max().item(), "deviation_of_logits": first.std().item()}
+    hashes = {
+        key: {row[f"{key}_sha256"] for name, row in rows.items() if not LEVELS[name][2]} for key in ("logits", "mask")
+    }
+    for row in rows.values():
+        del row["logits_sha256"], row["mask_sha256"]
+    for level, (model, _, _) in LEVELS.items():
         rows[level]["file_bytes"] = sizes[model]
     result = {**vars(args), "seed": 0, "threads": torch.get_num_threads(), "torch": torch.__version__, "levels": rows,
+              "optimised_difference": difference,
               **{f"{key}_bit_equal": len(values) == 1 for key, values in hashes.items()}}  # fmt: skip
     path = Path(__file__).resolve().parent / "results" / "pruning.json"
     path.parent.mkdir(exist_ok=True)

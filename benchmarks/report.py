@@ -66,7 +66,9 @@ def pruning(result: dict) -> str:
                      f"{level['peak_memory_growth_bytes'] / 1e6:.0f} MB | {level['seconds']:.3f} |")  # fmt: skip
     equal = "equal to the bit" if result["logits_bit_equal"] else "NOT equal"
     lines.append(f"\n`benchmarks/pruning.py --preset {result['preset']} --notes {result['notes']}`, {result['threads']} "
-                 f"thread(s), medians of {result['repeats']} answers in turns. Logits of all three: {equal}.")  # fmt: skip
+                 f"thread(s), medians of {result['repeats']} answers in turns. Logits of the first three: {equal}; optimised they "
+                 f"differ by at most {result['optimised_difference']['largest']:.0e}, of a deviation of "
+                 f"{result['optimised_difference']['deviation_of_logits']:.1f}.")  # fmt: skip
     return "\n".join(lines)
 
 

@@ -108,6 +108,7 @@ class RecLMISModel(PreTrainedModel):
     _supports_sdpa = True
     # Whether a broken loss term is found one step late, without a wait for the device; `None`: off the CPU only.
     defers_loss_check: bool | None = None
+    is_optimized_for_inference = False
     _loss_watch: LossWatch | None = None
     _no_split_modules = ["UpBlock", "ConditionedInteraction", "MemoryLayer", "TargetLayer"]  # noqa: RUF012
 
@@ -522,6 +523,28 @@ class RecLMISModel(PreTrainedModel):
             if isinstance(part, nn.Module):
                 part.eval()
         return self
+
+    def optimize_for_inference(self) -> "RecLMISModel":
+        """A copy that computes the same logits, up to rounding, with fewer operations; this model stays as it is.
+
+        Leaves out what only training needs, folds batch norms of the U-Net and of the decoder into convolutions, keeps
+        tensors channels-last, computes a pixel-level attention's two 1x1 convolutions in one, and turns each convolution
+        over an upsampled map into four smaller ones over the map itself ([`reclmis.inference`]). Backbones of timm keep
+        their own form. The copy can neither be trained nor saved: save this model.
+        """
+        from .inference import optimize_for_inference
+
+        return optimize_for_inference(self)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers does.
+
+        Raises:
+            ValueError: the model was optimised for inference; its weights fit no configuration.
+        """
+        if self.is_optimized_for_inference:
+            raise ValueError("A model optimised for inference cannot be saved; save the model that it was made from.")
+        return super().save_pretrained(*args, **kwargs)
 
     def _frozen_visual_parts(self) -> list[nn.Module | nn.Parameter]:
         """What `visual_frozen` names.

@@ -1,0 +1,149 @@
+"""The same mask with less arithmetic: what a trained network no longer needs to keep apart is computed together.
+
+Batch norms become part of the convolutions before them. In the decoder, a 3x3 convolution over a map that was upsampled by
+2 (nearest) sees only four different values in each 3x3 window, so it equals four 2x2 convolutions of the small map, one for
+each place within a 2x2 output block: 4 instead of 9 multiply-adds per output pixel and channel, and the large map is never
+made.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .decoder import PixelLevelAttention, UpBlock
+from .vision.unet import ConvBNReLU
+
+_PARTS_OF_TRAINING = ("visual_reconstructor", "language_reconstructor", "patch_interest", "word_interest")
+
+
+class FoldedPixelLevelAttention(nn.Module):
+    """[`PixelLevelAttention`] whose two 1x1 convolutions are one."""
+
+    def __init__(self, attention: PixelLevelAttention) -> None:
+        super().__init__()
+        channels = attention.average.in_channels
+        self.both = nn.Conv2d(channels, 2 * channels, kernel_size=1, bias=False)
+        self.both.weight.data = torch.cat([attention.average.weight, attention.maximum.weight]).detach()
+        self.expand, self.gate = attention.expand, attention.gate
+
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
+        average, maximum = self.both(feature).chunk(2, dim=1)
+        average, maximum = F.relu(average).mean(dim=1), F.relu(maximum.amax(dim=1))
+        pixels = torch.stack([average, maximum, average + maximum], dim=-1)
+        gate = self.gate(F.relu(self.expand(pixels))).squeeze(-1)
+        return feature * gate.unsqueeze(1)
+
+
+class FoldedUpBlock(nn.Module):
+    """An [`UpBlock`] of factor 2 that never makes the upsampled map.
+
+    Its first convolution is a sum: 3x3 over the skip, and 2x2 over the small map, four times.
+    """
+
+    def __init__(self, block: UpBlock) -> None:
+        super().__init__()
+        first, second = (_folded(conv) for conv in block.convs)  # type: ignore[arg-type]
+        skips = block.attention.average.in_channels if block.attention is not None else 0
+        weight = first.weight.detach()
+        self.attention = FoldedPixelLevelAttention(block.attention) if block.attention is not None else None
+        self.skip_conv = None
+        if skips:
+            self.skip_conv = nn.Conv2d(skips, first.out_channels, kernel_size=3, padding=1)
+            self.skip_conv.weight.data = weight[:, :skips].clone()
+            self.skip_conv.bias.data = first.bias.detach().clone()  # type: ignore[union-attr]
+        self.coarse_conv = nn.Conv2d(
+            first.in_channels - skips, 4 * first.out_channels, kernel_size=2, padding=1, bias=not skips
+        )
+        self.coarse_conv.weight.data = subpixel_weight(weight[:, skips:])
+        if not skips:
+            self.coarse_conv.bias.data = first.bias.detach().repeat(4)  # type: ignore[union-attr]
+        self.second = second
+
+    def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        height, width = coarse.shape[-2:]
+        phases = self.coarse_conv(coarse).chunk(4, dim=1)
+        if self.attention is None:
+            size = (*phases[0].shape[:2], 2 * height, 2 * width)
+            full = torch.empty(size, dtype=coarse.dtype, device=coarse.device, memory_format=_memory_format(phases[0]))
+        else:
+            full = self.skip_conv(self.attention(skip))  # type: ignore[misc]
+        for index, phase in enumerate(phases):
+            row, column = divmod(index, 2)
+            ours = phase[:, :, row : row + height, column : column + width]
+            place = full[:, :, row::2, column::2]
+            if self.attention is None:
+                place.copy_(ours)
+            else:
+                place.add_(ours)
+        return F.relu_(self.second(F.relu_(full)))
+
+
+def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
+    """`[O, I, 3, 3]` over a map upsampled by 2 -> `[4 O, I, 2, 2]` over the map itself, padded by 1.
+
+    Output pixel (2 i + r, 2 j + c) is output (i + r, j + c) of phase 2 r + c: of the three rows of the kernel, those that
+    fall on the same row of the small map are added up, and columns likewise.
+    """
+
+    def merged(weight: torch.Tensor, dim: int, late: int) -> torch.Tensor:
+        first, middle, last = weight.unbind(dim)
+        pair = (first + middle, last) if late else (first, middle + last)
+        return torch.stack(pair, dim)
+
+    phases = [merged(merged(weight, 2, row), 3, column) for row in (0, 1) for column in (0, 1)]
+    return torch.cat(phases)
+
+
+@torch.no_grad()
+def optimize_for_inference(model: Any) -> Any:
+    """A copy of a [`RecLMISModel`] for inference alone; see its method of this name."""
+    model = _copy_without_training(model)
+    _fold_convolutions(model)
+    for index, block in enumerate(model.decoder.blocks):
+        if isinstance(block, UpBlock) and block.factor == 2:
+            model.decoder.blocks[index] = FoldedUpBlock(block)
+    model.requires_grad_(False)
+    model.is_optimized_for_inference = True
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def _copy_without_training(model: Any) -> Any:
+    """The parts of training are not copied, so that at no time there is more in memory than must be."""
+    kept = {name: model._modules[name] for name in _PARTS_OF_TRAINING if name in model._modules}
+    refinement = model.interaction.word_refinement
+    try:
+        for name in kept:
+            model._modules[name] = None
+        model.interaction.word_refinement = None
+        lean = copy.deepcopy(model)
+    finally:
+        model._modules.update(kept)
+        model.interaction.word_refinement = refinement
+    lean.config.prune_reconstruction = True
+    return lean
+
+
+def _fold_convolutions(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, UpBlock) and child.factor == 2:
+            continue  # folded as a whole
+        if isinstance(child, ConvBNReLU):
+            setattr(module, name, nn.Sequential(_folded(child), nn.ReLU(inplace=True)))
+        else:
+            _fold_convolutions(child)
+
+
+def _folded(block: ConvBNReLU) -> nn.Conv2d:
+    return fuse_conv_bn_eval(copy.deepcopy(block.conv).eval(), block.norm.eval())
+
+
+def _memory_format(values: torch.Tensor) -> torch.memory_format:
+    channels_last = values.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+__all__ = ["optimize_for_inference", "subpixel_weight"]
