@@ -3,8 +3,9 @@
     python benchmarks/pruning.py [--preset base] [--notes 100] [--repeats 9]
 
 Four levels: the whole model; `prune_reconstruction=True`; that with encoded notes in place of the text encoder; and that
-after `optimize_for_inference()`, whose logits are equal up to rounding and not to the bit. Writes `benchmarks/results/pruning.json`. Each level loads in a process of its own, whose memory is the growth of the peak
-resident size over the size after imports; answers are timed with the three processes taking turns.
+after `optimize_for_inference()`, whose logits are equal up to rounding and not to the bit. Writes
+`benchmarks/results/pruning.json`. Each level loads in a process of its own, whose memory is the growth of the peak resident
+size over the size after imports; answers are timed with the processes taking turns.
 """
 
 import argparse

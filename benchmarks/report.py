@@ -65,10 +65,12 @@ def pruning(result: dict) -> str:
         lines.append(f"| {name} | {level['parameters'] / 1e6:.1f} M | {macs:.2f} | {level['bytes_read'] / 1e6:.0f} MB | "
                      f"{level['peak_memory_growth_bytes'] / 1e6:.0f} MB | {level['seconds']:.3f} |")  # fmt: skip
     equal = "equal to the bit" if result["logits_bit_equal"] else "NOT equal"
-    lines.append(f"\n`benchmarks/pruning.py --preset {result['preset']} --notes {result['notes']}`, {result['threads']} "
-                 f"thread(s), medians of {result['repeats']} answers in turns. Logits of the first three: {equal}; optimised they "
-                 f"differ by at most {result['optimised_difference']['largest']:.0e}, of a deviation of "
-                 f"{result['optimised_difference']['deviation_of_logits']:.1f}.")  # fmt: skip
+    rounding = result["optimised_difference"]
+    lines.append(
+        f"\n`benchmarks/pruning.py --preset {result['preset']} --notes {result['notes']}`, {result['threads']} thread(s), "
+        f"medians of {result['repeats']} answers in turns. Logits of the first three: {equal}; optimised they differ by at "
+        f"most {rounding['largest']:.0e}, of a deviation of {rounding['deviation_of_logits']:.1f}."
+    )
     return "\n".join(lines)
 
 
@@ -132,7 +134,46 @@ def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{max(60 * hours, 0.1):.1f} min"
 
 
+def training_floor(result: dict) -> str:
+    lines = [f"| `{result['preset']}`, {result['image_size']} pixels, one step | seconds | floor | ratio | peak memory "
+             "| waits in the step |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for size, row in result["batches"].items():
+        lines.append(f"| batch of {size} | {row['step_seconds']:.2f} | {row['floor_seconds']:.2f} | {row['ratio']:.2f} | "
+                     f"{row['gigabytes_peak']:.1f} GB | {row['waits_in_forward_and_backward']} |")  # fmt: skip
+    rate = next(iter(result["batches"].values()))["macs_per_second"] / 1e9
+    lines.append(f"\nThe floor is three forward passes' multiply-adds at the rate of one large matrix product ({rate:.0f} "
+                 f"G/s). `{result['command']}`, {result['threads']} thread(s), medians of {result['repeats']}.")  # fmt: skip
+    return "\n".join(lines)
+
+
+ANSWERS = {
+    "right": "its own",
+    "none": "none",
+    "contradicting": "places where nothing is",
+    "denial": '"No pulmonary infection."',
+}
+
+
+def absence(result: dict) -> str:
+    lines = ["| synthetic set, validation | note | Dice per image | empty masks | marked of the image | presence |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for variant, answers in result["answers"].items():
+        for kind, row in answers.items():
+            dice = f"{100 * row['dice_per_image']:.1f}" if kind in ("right", "none") else ""
+            presence = f"{row['presence']:.2f}" if "presence" in row else ""
+            lines.append(f"| {variant} | {ANSWERS[kind]} | {dice} | {100 * row['empty']:.0f} % | "
+                         f"{100 * row['marked']:.1f} % | {presence} |")  # fmt: skip
+    auc = result["answers"]["note dropout, presence, contradicting notes"]["contradicting"]["presence_auc"]
+    lines.append(f"\nPresence tells right from contradicting notes with an area under the curve of {auc:.2f}. "
+                 f"`{result['command']}`, seeds {', '.join(map(str, result['seeds']))}, "
+                 f"{result['budget']['epochs']} epochs, "
+                 f"{result['images']} images, split sha256 `{result['sha256'][:12]}`.")  # fmt: skip
+    return "\n".join(lines)
+
+
 TABLES = {
+    "absence-synthetic": absence,
+    "training_floor": training_floor,
     "recipe_cost": recipe_cost,
     "data_loading": data_loading,
     "qata": qata,

@@ -279,3 +279,32 @@ def test_cache_notes_refuses_notes_that_are_none(folder, tmp_path, capsys):
     assert "holds no note" in refused("cache-notes", folder, tmp_path / "blank.txt", tmp_path / "o", capsys=capsys)
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in refused("cache-notes", folder, tmp_path / "bytes.txt", tmp_path / "o", capsys=capsys)
+
+
+# predict without a note, and optimised --------------------------------------------------------------------------------
+
+
+def test_without_a_note_all_that_is_found_or_one_sentence(folder, images, tmp_path, capsys):
+    error = refused("predict", images, "--model", folder, "--no-note", capsys=capsys)
+    assert "was trained with notes only: give --note or --table" in error
+    error = refused("predict", images, "--model", folder, "--no-note", "--note", NOTE, capsys=capsys)
+    assert "--no-note goes without" in error
+    beyond = tmp_path / "beyond"
+    write_checkpoint(beyond, [NOTE], note_dropout=0.1, presence=True)
+    processor = RecLMISProcessor.from_pretrained(beyond)
+    processor.null_note = True
+    processor.save_pretrained(beyond)
+    code, out, _ = reclmis("predict", images, "--model", beyond, "--no-note", capsys=capsys)
+    assert code == 0 and "3 of 3 image(s) segmented" in out and out.count("shown with probability") == 3
+    assert len(list(tmp_path.glob("predictions/*_mask.png"))) == 3
+
+
+def test_optimised_masks_are_the_same_but_for_rounding(folder, images, tmp_path, capsys):
+    for name, options in (("plain", []), ("fast", ["--optimize"])):
+        code, *_ = reclmis(
+            "predict", images, "--model", folder, "--note", NOTE, "--output", name, *options, capsys=capsys
+        )
+        assert code == 0
+    for path in sorted((tmp_path / "plain").glob("*_mask.png")):
+        plain, fast = (np.asarray(Image.open(tmp_path / name / path.name)) for name in ("plain", "fast"))
+        assert plain.any() and (plain != fast).mean() < 0.001

@@ -208,17 +208,31 @@ class NullNote(nn.Module):
 
 
 class PresenceHead(nn.Module):
-    """Whether the image shows what the note describes: a smooth maximum over the patches' scores."""
+    """Whether the image shows what the note describes: a smooth maximum over the patches' evidence.
+
+    Evidence is what a patch and the note say together, and the mask that was drawn there. The maximum leads the gradient of
+    an absent finding to where the mask is strongest, which the Dice loss of an empty mask hardly moves.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, width)
+        self.patches = nn.Linear(width, width)
+        self.note = nn.Linear(width, width, bias=False)
         self.score = nn.Linear(width, 1)
 
-    def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """V' `[B, N, C]` -> float32 logits `[B]`, of a scale that does not depend on N."""
-        scores = self.score(F.relu(self.hidden(patches))).squeeze(-1).float()
-        return scores.logsumexp(dim=1) - math.log(scores.shape[1])
+    def forward(
+        self, patches: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor | None, mask_logits: torch.Tensor
+    ) -> torch.Tensor:
+        """V' `[B, N, C]`, E `[B, L, C]` with its mask, and the foreground's logits as means over the patches `[B, N]` ->
+        float32 logits `[B]`, of a scale that does not depend on N."""
+        note = words.mean(dim=1) if word_mask is None else _mean_of_real(words, word_mask)
+        hidden = F.relu(self.patches(patches) + self.note(note)[:, None])
+        evidence = self.score(hidden).squeeze(-1).float() + mask_logits.float()
+        return evidence.logsumexp(dim=1) - math.log(evidence.shape[1])
+
+
+def _mean_of_real(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+    return _zero_padding(words, word_mask).sum(dim=1) / word_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def masked_softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

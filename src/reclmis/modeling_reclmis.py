@@ -213,8 +213,11 @@ class RecLMISModel(PreTrainedModel):
         patches, refined_words, attentions = self.interaction(visual, words, attended, bool(output_attentions))
         patch_interest = self.patch_interest(patches) if self.patch_interest is not None else None
         word_interest = self.word_interest(refined_words, word_mask) if self.word_interest is not None else None
-        presence_logits = self.presence(patches) if self.presence is not None else None
         logits = self.decoder(patches.transpose(1, 2).unflatten(2, visual.shape[-2:]), features[:-1])
+        presence_logits = None
+        if self.presence is not None:
+            drawn = F.adaptive_avg_pool2d(_foreground(logits), visual.shape[-2:]).flatten(1)
+            presence_logits = self.presence(patches, words, word_mask, drawn)
 
         loss, loss_terms = None, None
         if labels is not None:
@@ -687,6 +690,13 @@ def _check_released_target(text_width: int, width: int) -> None:
             f"`reconstruction_target='released'` regresses text states of width {text_width} with features of width "
             f"{width}. Make `hidden_size` equal to the text encoder's width, or use 'features'."
         )
+
+
+def _foreground(logits: torch.Tensor) -> torch.Tensor:
+    """Logit of any foreground `[B, 1, H, W]`."""
+    if logits.shape[1] == 1:
+        return logits
+    return logits[:, 1:].logsumexp(dim=1, keepdim=True) - logits[:, :1]
 
 
 def _sine_positions(grid: tuple[int, int], width: int) -> torch.Tensor:

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=probability, default=0.5, help="least foreground probability, 0 to 1")
     parser.add_argument("--batch-size", type=positive_integer, default=8)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--optimize", action="store_true", default=None,
+                        help="fewer operations, the same mask up to rounding")  # fmt: skip
     bulk = parser.add_argument_group("many images")
     bulk.add_argument("--resume", action="store_true", help="leave out what an interrupted run has written already")
     bulk.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N",
@@ -73,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         (args.output / SETTINGS).write_text(settings)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
+    if args.optimize:
+        model = model.optimize_for_inference()
     if args.no_note and not model.config.note_dropout:
         raise CommandError(f"{args.model} was trained with notes only: give --note or --table.")
     _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
@@ -101,7 +105,7 @@ def _checked_settings(args: argparse.Namespace) -> str:
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
     """
-    names = ("model", "note", "no_note", "table", "threshold", "orientation", "window", "plane", "view")
+    names = ("model", "note", "no_note", "optimize", "table", "threshold", "orientation", "window", "plane", "view")
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
     path = args.output / SETTINGS
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
