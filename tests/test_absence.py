@@ -9,6 +9,7 @@ from reclmis.image_processing_reclmis import RecLMISImageProcessor
 from reclmis.losses import contrastive_loss, presence_loss
 from reclmis.modeling_reclmis import RecLMISOutput
 from reclmis.prediction import predict
+from reclmis.text import with_note_table
 from reclmis.training import NoteCache
 from tests.parts import NOTE_TEXT, lively, make_inputs, tiny_model, tiny_processor
 
@@ -116,6 +117,16 @@ class TestNullNote:
         processor.null_note = True
         cached = NoteCache(model, processor)([None, NOTES[0]])
         assert torch.allclose(logits_of(model, pixel_values=pixels, **cached)[:1], whole.logits[:1], atol=1e-4)
+
+    def test_is_in_a_table_of_notes(self):
+        model = lively(tiny_model(**BOTH, text_config=NOTE_TEXT, text_frozen=True))
+        processor = tiny_processor(NOTES)
+        processor.null_note = True
+        inputs = processor(
+            images=[torch.zeros(3, 40, 30)] * 2, text=[NOTES[1], None], return_tensors="pt", do_rescale=False
+        )
+        table = with_note_table(model, processor, NOTES)
+        assert torch.allclose(logits_of(table, **inputs), logits_of(model, **inputs), atol=1e-4)
 
 
 class TestPresence:

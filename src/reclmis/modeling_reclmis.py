@@ -277,7 +277,8 @@ class RecLMISModel(PreTrainedModel):
         # An encoder must not be asked to attend to nothing.
         readable = torch.where(given[:, None], attention_mask, 1)
         if states is None:
-            states = self.encode_text(input_ids, readable)
+            # A table of notes keeps an entry for none.
+            states = self.encode_text(input_ids, attention_mask if hasattr(self.text_encoder, "knows") else readable)
         if self.training:
             dropped = torch.rand(batch, generator=generator, device=states.device) < self.config.note_dropout
             given = given & ~dropped

@@ -105,7 +105,8 @@ def with_note_table(model: Any, processor: Any, notes: Iterable[str]) -> Any:
     config = deepcopy(model.config)
     config.text_encoder, config.text_frozen = NAME, True
     config.text_config = {
-        "num_notes": len(unique),
+        # One row stays as it is built, all padding: no note, for a model that knows what to do without.
+        "num_notes": len(unique) + bool(model.config.note_dropout),
         "width": model.text_encoder.width,
         "vocab_size": model.text_encoder.vocab_size,
     }
