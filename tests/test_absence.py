@@ -118,6 +118,14 @@ class TestNullNote:
         cached = NoteCache(model, processor)([None, NOTES[0]])
         assert torch.allclose(logits_of(model, pixel_values=pixels, **cached)[:1], whole.logits[:1], atol=1e-4)
 
+    def test_starts_sanely_in_a_checkpoint_that_has_none(self, tmp_path):
+        tiny_model().save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=r"lacks weights: null_note\.word, presence"):
+            RecLMISModel.from_pretrained(tmp_path, **BOTH)
+        model = RecLMISModel.from_pretrained(tmp_path, **BOTH, allow_missing_keys=True)
+        assert 0 < model.null_note.word.abs().max() < 10 * model.config.initializer_range
+        assert model(pixel_values=make_inputs()["pixel_values"]).presence_logits.isfinite().all()
+
     def test_is_in_a_table_of_notes(self):
         model = lively(tiny_model(**BOTH, text_config=NOTE_TEXT, text_frozen=True))
         processor = tiny_processor(NOTES)

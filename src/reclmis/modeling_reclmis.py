@@ -605,6 +605,8 @@ class RecLMISModel(PreTrainedModel):
         elif isinstance(module, PatchEmbedding):
             # Positions must be told apart from the start: words name places, and V' has no residual.
             init.copy_(module.position_embedding, _sine_positions(module.grid, module.position_embedding.shape[-1]))
+        elif isinstance(module, NullNote):
+            init.normal_(module.word, std=self.config.initializer_range)
         elif isinstance(module, PixelLevelAttention):
             # Gates start open. Children come before their parent, so the linear layer is set already.
             init.ones_(module.gate.bias)
