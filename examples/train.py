@@ -122,6 +122,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         parser.error("--dataset is required.")
     if args.streaming and (args.steps_per_epoch is None or args.steps_per_epoch % args.gradient_accumulation):
         parser.error("--streaming needs --steps_per_epoch, a multiple of --gradient_accumulation.")
+    if args.absent_share and args.note_mode == "constant":
+        parser.error(
+            "--absent_share gives images other notes, --note_mode constant the same to all; leave one of them out."
+        )
     own = ("set", "visual_backbone", "text_encoder", "normalise_notes", "normalize_per_image")
     if args.init and (ignored := [f"--{name}" for name in own if getattr(args, name)]):
         parser.error(f"{', '.join(ignored)} cannot change what --init brings; leave one of them out.")

@@ -193,6 +193,12 @@ def test_recipes_are_options_that_build_a_model(example, recipe, tmp_path):
     assert f"examples/configs/{recipe}" in path.read_text().splitlines()[1]
 
 
+def test_one_note_for_all_and_contradicting_notes_exclude_each_other(example, capsys):
+    with pytest.raises(SystemExit):
+        example.parse_arguments([*OPTIONS, "--output_dir", "x", "--absent_share", "0.2", "--note_mode", "constant"])
+    assert "leave one of them out" in capsys.readouterr().err
+
+
 def test_the_command_line_wins_over_a_recipe_and_mistakes_are_named(example, tmp_path, capsys):
     path = tmp_path / "recipe.yaml"
     path.write_text("epochs: 3\nbatch_size: 5\nset: {dropout: 0.2}\n")
