@@ -247,8 +247,10 @@ def test_an_interrupt_leaves_a_checkpoint_and_a_sentence(tmp_path):
     command = [sys.executable, "examples/train.py", *OPTIONS, "--epochs", "2000", "--output_dir", str(tmp_path)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs, and all their children, ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "metrics.json").is_file() and time.monotonic() < deadline:
