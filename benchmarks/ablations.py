@@ -10,10 +10,11 @@ is kept, so an interrupted series goes on where it stopped; `--share 0/2` and `-
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,39 +86,52 @@ def variants(groups: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run(budget: str, data: str | None, name: str, fields: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
-    """Trains one variant and measures its best epoch under five kinds of notes."""
+def train_and_measure(
+    options: dict[str, Any], more: list[str], measure: Callable[[Any, Any, Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """Trains with these options of `examples/train.py`, hands the best epoch's model and processor and the validation split
+    to `measure`, and returns its `metrics` with what must be known of the run."""
     sys.path.insert(0, str(ROOT / "examples"))
     import train
 
     from reclmis import RecLMISModel, RecLMISProcessor
-    from reclmis.evaluation.text_dependence import text_dependence
 
-    options = {**COMMON, **BUDGETS[budget], "seed": seed}
-    if data is not None:
-        options["dataset"] = data
-    flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    if fields:
-        flags += ["--set", *(f"{key}={json.dumps(value)}" for key, value in fields.items())]
-    with tempfile.TemporaryDirectory(prefix="ablation") as scratch:
-        train.main([*flags, "--output_dir", scratch])
+    flags = [part for key, value in options.items() for part in (f"--{key}", str(value))] + more
+    with tempfile.TemporaryDirectory(prefix="training") as scratch:
+        flags += ["--output_dir", scratch]
+        train.main(flags)
         record = json.loads((Path(scratch) / "run.json").read_text())
         history = json.loads((Path(scratch) / "metrics.json").read_text())
         model = RecLMISModel.from_pretrained(Path(scratch) / "best", prune_reconstruction=True)
         processor = RecLMISProcessor.from_pretrained(Path(scratch) / "best")
-        validation = train.build_datasets(train.parse_arguments([*flags, "--output_dir", scratch]))["validation"]
-        measured = text_dependence(model, processor, validation, seed=seed, batch_size=32)
-    result = {
-        "variant": name, "fields": fields, "seed": seed, "seconds": history[-1]["seconds"], "epochs": len(history),
-        "data": record["data"], "versions": record["versions"], "commit": record["commit"], "threads": record["threads"],
-        "metrics": measured,
+        validation = train.build_datasets(train.parse_arguments(flags))["validation"]
+        metrics = measure(model, processor, validation)
+    return {
+        "seed": options["seed"], "seconds": history[-1]["seconds"], "epochs": len(history),
+        **{key: record[key] for key in ("data", "versions", "commit", "threads")},
+        "metrics": metrics,
         "losses": {key.removeprefix("train/"): value for key, value in history[-1].items() if key.startswith("train/")},
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{slug(name)}-{seed}.json"
-    path.with_suffix(".part").write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(path.with_suffix(".part"), path)
+
+
+def run(budget: str, data: str | None, name: str, fields: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+    """Trains one variant and measures its best epoch under five kinds of notes."""
+    from reclmis.evaluation.text_dependence import text_dependence
+
+    options = {**COMMON, **BUDGETS[budget], "seed": seed, **({"dataset": data} if data is not None else {})}
+    more = ["--set", *(f"{key}={json.dumps(value)}" for key, value in fields.items())] if fields else []
+    measured = train_and_measure(options, more, partial(text_dependence, seed=seed, batch_size=32))
+    result = {"variant": name, "fields": fields, **measured}
+    keep(result, folder / f"{slug(name)}-{seed}.json")
     return result
+
+
+def keep(result: dict[str, Any], path: Path) -> None:
+    """Writes a complete run, whole or not at all."""
+    from reclmis.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def slug(name: str) -> str:
@@ -126,7 +140,7 @@ def slug(name: str) -> str:
 
 def collect(folder: Path) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):
         result = json.loads(path.read_text())
         found.setdefault(result["variant"], []).append(result)
     return found

@@ -9,14 +9,12 @@ Writes `benchmarks/results/absence-<budget>.json`.
 
 import argparse
 import json
-import os
 import statistics
-import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 
 from ablations import BUDGETS as SHORT
-from ablations import COMMON, ROOT, slug
+from ablations import COMMON, ROOT, keep, slug, train_and_measure
 
 # Three times as long on the synthetic set: only then does a network this small tell all places apart.
 BUDGETS = {**SHORT, "synthetic": {**SHORT["synthetic"], "epochs": 24}}
@@ -29,31 +27,17 @@ VARIANTS = {
 
 
 def run(budget: str, dataset: str | None, variant: str, seed: int) -> dict:
-    sys.path.insert(0, str(ROOT / "examples"))
-    import train
-
-    from reclmis import RecLMISModel, RecLMISProcessor
     from reclmis.evaluation.absence import absence
 
     options = {**COMMON, **BUDGETS[budget], "seed": seed, **({"dataset": dataset} if dataset else {})}
-    flags = [part for key, value in options.items() for part in (f"--{key}", str(value))] + VARIANTS[variant]
-    with tempfile.TemporaryDirectory(prefix="absence") as scratch:
-        train.main([*flags, "--output_dir", scratch])
-        record = json.loads((Path(scratch) / "run.json").read_text())
-        history = json.loads((Path(scratch) / "metrics.json").read_text())
-        model = RecLMISModel.from_pretrained(Path(scratch) / "best", prune_reconstruction=True)
-        processor = RecLMISProcessor.from_pretrained(Path(scratch) / "best")
-        validation = train.build_datasets(train.parse_arguments([*flags, "--output_dir", scratch]))["validation"]
-        measured = absence(model, processor, validation, seed=seed, batch_size=32)
-    return {"variant": variant, "seed": seed, "seconds": history[-1]["seconds"], "data": record["data"],
-            "versions": record["versions"], "commit": record["commit"], "threads": record["threads"],
-            "answers": measured}  # fmt: skip
+    measured = train_and_measure(options, VARIANTS[variant], partial(absence, seed=seed, batch_size=32))
+    return {"variant": variant, **measured}
 
 
 def mean_answers(runs: list[dict]) -> dict[str, dict[str, float]]:
-    kinds = runs[0]["answers"]
+    kinds = runs[0]["metrics"]
     return {
-        kind: {name: statistics.mean(run["answers"][kind][name] for run in runs) for name in values}
+        kind: {name: statistics.mean(run["metrics"][kind][name] for run in runs) for name in values}
         for kind, values in kinds.items()
     }
 
@@ -67,15 +51,12 @@ def main() -> None:
     if args.budget == "qata" and args.dataset is None:
         parser.error("--budget qata needs --dataset.")
     folder = ROOT / "runs" / "absence" / args.budget
-    folder.mkdir(parents=True, exist_ok=True)
     runs: dict[str, list[dict]] = {variant: [] for variant in VARIANTS}
     for seed in args.seeds:
         for variant in VARIANTS:
             path = folder / f"{slug(variant)}-{seed}.json"
             if not path.is_file():
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(run(args.budget, args.dataset, variant, seed), indent=1) + "\n")
-                os.replace(part, path)
+                keep(run(args.budget, args.dataset, variant, seed), path)
             runs[variant].append(json.loads(path.read_text()))
     first = runs["as it is"][0]
     result = {

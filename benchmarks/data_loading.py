@@ -73,7 +73,7 @@ def loader_against_steps(splits, processor, args) -> dict[str, Any]:
         for name, policy in policies.items()
         for workers in (0, 1, 2)
     }
-    steps = {preset: prepare(preset, 4, 224) for preset in PRESETS}
+    steps = {preset: prepare(preset, 4, 224)[-1] for preset in PRESETS}
     rates: dict[str, list[float]] = {name: [] for name in (*loaders, *steps)}
     for repeat in range(args.repeats + 1):
         for name, loader in loaders.items():

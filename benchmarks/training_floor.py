@@ -21,39 +21,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-
-from reclmis import RecLMISConfig, RecLMISModel
-from reclmis.training import build_optimizer
+from training_cost import PRESETS, prepare
 
 SIDE = 3072
 # What copies a number from the device to Python.
 WAITS = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero")
-
-
-def prepare(preset: str, batch_size: int, image_size: int):
-    """The forward pass with its losses, and the rest of a step, on random images and masks."""
-    torch.manual_seed(0)
-    config = getattr(RecLMISConfig, preset)(image_size=image_size)
-    model = RecLMISModel(config).train().to(memory_format=torch.channels_last)
-    model.defers_loss_check = True
-    optimizer = build_optimizer(model)
-    ids = torch.randint(3, 200, (batch_size, config.max_text_length))
-    inputs = {
-        "pixel_values": torch.rand(batch_size, 3, image_size, image_size).to(memory_format=torch.channels_last),
-        "attention_mask": torch.ones_like(ids),
-        "labels": torch.randint(0, 2, (batch_size, image_size, image_size)),
-    }
-    if config.text_frozen:
-        inputs["text_hidden_states"] = model.encode_text(ids, inputs["attention_mask"])
-    else:
-        inputs["input_ids"] = ids
-
-    def step() -> None:
-        model(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return model, inputs, step
 
 
 def gigabytes() -> float:
@@ -68,6 +40,8 @@ def multiply_adds_per_second(first: torch.Tensor, second: torch.Tensor) -> float
 
 def measure(preset: str, batch_size: int, image_size: int, repeats: int) -> dict:
     model, inputs, step = prepare(preset, batch_size, image_size)
+    model.defers_loss_check = True
+    inputs["pixel_values"] = inputs["pixel_values"].to(memory_format=torch.channels_last)
     # The counter knows attention as two matrix products, not by the name of every fused kernel.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(**inputs)
@@ -99,7 +73,7 @@ def measure(preset: str, batch_size: int, image_size: int, repeats: int) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="base", choices=("tiny", "small", "base"))
+    parser.add_argument("--preset", default="base", choices=PRESETS)
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--repeats", type=int, default=5)

@@ -27,12 +27,18 @@ class PixelLevelAttention(nn.Module):
         self.gate = nn.Linear(6, 1)
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        average = F.relu(self.average(feature)).mean(dim=1)
-        # ReLU is monotone: it may follow the maximum, on one channel instead of all.
-        maximum = F.relu(self.maximum(feature).amax(dim=1))
-        pixels = torch.stack([average, maximum, average + maximum], dim=-1)
-        gate = self.gate(F.relu(self.expand(pixels))).squeeze(-1)
-        return feature * gate.unsqueeze(1)
+        return gate_pixels(feature, self.average(feature), self.maximum(feature), self.expand, self.gate)
+
+
+def gate_pixels(
+    feature: torch.Tensor, average: torch.Tensor, maximum: torch.Tensor, expand: nn.Module, gate: nn.Module
+) -> torch.Tensor:
+    """PLAM after its two convolutions, whose outputs `average` and `maximum` are; all `[B, C, H, W]`."""
+    average = F.relu(average).mean(dim=1)
+    # ReLU is monotone: it may follow the maximum, on one channel instead of all.
+    maximum = F.relu(maximum.amax(dim=1))
+    pixels = torch.stack([average, maximum, average + maximum], dim=-1)
+    return feature * gate(F.relu(expand(pixels))).squeeze(-1).unsqueeze(1)
 
 
 class UpBlock(nn.Module):

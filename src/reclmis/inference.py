@@ -14,10 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .decoder import PixelLevelAttention, UpBlock
+from .decoder import PixelLevelAttention, UpBlock, gate_pixels
+from .modeling_reclmis import TRAINING_ONLY_MODULES
 from .vision.unet import ConvBNReLU
 
-_PARTS_OF_TRAINING = ("visual_reconstructor", "language_reconstructor", "patch_interest", "word_interest")
+# Rows and columns within a 2x2 output block, in the order of the phases.
+_PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class FoldedPixelLevelAttention(nn.Module):
@@ -32,10 +34,7 @@ class FoldedPixelLevelAttention(nn.Module):
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         average, maximum = self.both(feature).chunk(2, dim=1)
-        average, maximum = F.relu(average).mean(dim=1), F.relu(maximum.amax(dim=1))
-        pixels = torch.stack([average, maximum, average + maximum], dim=-1)
-        gate = self.gate(F.relu(self.expand(pixels))).squeeze(-1)
-        return feature * gate.unsqueeze(1)
+        return gate_pixels(feature, average, maximum, self.expand, self.gate)
 
 
 class FoldedUpBlock(nn.Module):
@@ -66,19 +65,16 @@ class FoldedUpBlock(nn.Module):
     def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
         height, width = coarse.shape[-2:]
         phases = self.coarse_conv(coarse).chunk(4, dim=1)
+        phases = [
+            phase[:, :, row : row + height, column : column + width]
+            for phase, (row, column) in zip(phases, _PLACES, strict=True)
+        ]
         if self.attention is None:
-            size = (*phases[0].shape[:2], 2 * height, 2 * width)
-            full = torch.empty(size, dtype=coarse.dtype, device=coarse.device, memory_format=_memory_format(phases[0]))
+            full = F.pixel_shuffle(torch.stack(phases, dim=2).flatten(1, 2), 2)
         else:
             full = self.skip_conv(self.attention(skip))  # type: ignore[misc]
-        for index, phase in enumerate(phases):
-            row, column = divmod(index, 2)
-            ours = phase[:, :, row : row + height, column : column + width]
-            place = full[:, :, row::2, column::2]
-            if self.attention is None:
-                place.copy_(ours)
-            else:
-                place.add_(ours)
+            for phase, (row, column) in zip(phases, _PLACES, strict=True):
+                full[:, :, row::2, column::2] += phase
         return F.relu_(self.second(F.relu_(full)))
 
 
@@ -94,8 +90,7 @@ def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
         pair = (first + middle, last) if late else (first, middle + last)
         return torch.stack(pair, dim)
 
-    phases = [merged(merged(weight, 2, row), 3, column) for row in (0, 1) for column in (0, 1)]
-    return torch.cat(phases)
+    return torch.cat([merged(merged(weight, 2, row), 3, column) for row, column in _PLACES])
 
 
 @torch.no_grad()
@@ -113,16 +108,8 @@ def optimize_for_inference(model: Any) -> Any:
 
 def _copy_without_training(model: Any) -> Any:
     """The parts of training are not copied, so that at no time there is more in memory than must be."""
-    kept = {name: model._modules[name] for name in _PARTS_OF_TRAINING if name in model._modules}
-    refinement = model.interaction.word_refinement
-    try:
-        for name in kept:
-            model._modules[name] = None
-        model.interaction.word_refinement = None
-        lean = copy.deepcopy(model)
-    finally:
-        model._modules.update(kept)
-        model.interaction.word_refinement = refinement
+    parts = [part for name, part in model.named_modules() if name in TRAINING_ONLY_MODULES]
+    lean = copy.deepcopy(model, {id(part): None for part in parts})
     lean.config.prune_reconstruction = True
     return lean
 
@@ -139,11 +126,6 @@ def _fold_convolutions(module: nn.Module) -> None:
 
 def _folded(block: ConvBNReLU) -> nn.Conv2d:
     return fuse_conv_bn_eval(copy.deepcopy(block.conv).eval(), block.norm.eval())
-
-
-def _memory_format(values: torch.Tensor) -> torch.memory_format:
-    channels_last = values.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 __all__ = ["optimize_for_inference", "subpixel_weight"]

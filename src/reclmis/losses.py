@@ -44,8 +44,9 @@ def cross_entropy_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 def presence_loss(presence_logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy of the presence logits `[B]` against whether the mask `[B, H, W]` has any foreground."""
+    presence_logits = _wide(presence_logits)
     shown = (labels > 0).flatten(1).any(dim=1)
-    return F.binary_cross_entropy_with_logits(_wide(presence_logits), shown.to(_wide(presence_logits).dtype))
+    return F.binary_cross_entropy_with_logits(presence_logits, shown.to(presence_logits.dtype))
 
 
 def similarity(
@@ -115,9 +116,9 @@ def contrastive_loss(
     # Finite, as a target of 0 times an infinite logit is no number.
     logits = logits.masked_fill(~(given[:, None] & given[None]), torch.finfo(logits.dtype).min / 4)
     shares = given / given.sum().clamp(min=1)
-    both = [F.cross_entropy(scores, aims * given, reduction="none") for scores, aims in
-            ((logits, targets), (logits.T, targets.T))]  # fmt: skip
-    return ((both[0] + both[1]) * shares).sum() / 2
+    by_image = F.cross_entropy(logits, targets * given, reduction="none")
+    by_note = F.cross_entropy(logits.T, targets.T * given, reduction="none")
+    return ((by_image + by_note) * shares).sum() / 2
 
 
 def reconstruction_loss(

@@ -34,14 +34,15 @@ from .losses import (
 from .text import build_text_encoder, without_padding
 from .vision import build_visual_backbone
 
-# Parameters that only training needs, by the name of their module.
-TRAINING_ONLY = (
-    r"^visual_reconstructor\.",
-    r"^language_reconstructor\.",
-    r"^patch_interest\.",
-    r"^word_interest\.",
-    r"^interaction\.word_refinement\.",
+# Modules that only training needs, and what their parameters' names begin with.
+TRAINING_ONLY_MODULES = (
+    "visual_reconstructor",
+    "language_reconstructor",
+    "patch_interest",
+    "word_interest",
+    "interaction.word_refinement",
 )
+TRAINING_ONLY = tuple(rf"^{re.escape(name)}\." for name in TRAINING_ONLY_MODULES)
 
 
 @dataclass

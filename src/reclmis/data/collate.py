@@ -12,12 +12,12 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..images import open_image, to_rgb8
 from ..notes import Orientation, contradicting_note
+from ..notes.contradiction import DENIALS
 from .augment import Augmentation, Sample, sample_generator
 from .inventory import COLUMNS
 from .masks import read_mask
 
 ABSENT = "absent_note"
-_DENIALS = 0.25
 
 
 class _Samples:
@@ -67,7 +67,7 @@ class _Samples:
         draw = sample_generator(self.seed, epoch, f"absent:{sample['id']}")
         if draw.random() >= self.absent_share:
             return sample
-        denies = draw.random() < _DENIALS
+        denies = draw.random() < DENIALS
         note = known if known and not denies else contradicting_note(
             sample["mask"], draw, orientation=self.orientation, denial=float(denies)
         )  # fmt: skip

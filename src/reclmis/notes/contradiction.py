@@ -8,9 +8,17 @@ from .finding import KINDS, SIDES, ZONES, Finding, Orientation
 from .geometry import QATA, Geometry, finding_from_mask
 from .writing import render
 
+# Share of contradicting notes that deny the finding altogether.
+DENIALS = 0.25
+
 
 def contradicting_note(
-    mask: Any, draw: np.random.Generator, *, orientation: Orientation, geometry: Geometry = QATA, denial: float = 0.25
+    mask: Any,
+    draw: np.random.Generator,
+    *,
+    orientation: Orientation,
+    geometry: Geometry = QATA,
+    denial: float = DENIALS,
 ) -> str:
     """A note that describes nothing of the image whose whole finding is `mask`.
 
