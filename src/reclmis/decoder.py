@@ -2,7 +2,8 @@
 
 # Shapes: features come fine to coarse; the decoder walks them coarse to fine.
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import nn
@@ -59,10 +60,18 @@ class UpBlock(nn.Module):
 
     @recomputable
     def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
+        return self.merge(coarse, None if skip is None else self.prepare(skip))
+
+    def prepare(self, skip: torch.Tensor) -> torch.Tensor:
+        """What the block makes of the skip, whatever the note says."""
+        return self.attention(skip)  # type: ignore[misc]
+
+    def merge(self, coarse: torch.Tensor, prepared: torch.Tensor | None = None) -> torch.Tensor:
+        """The rest of the block. One prepared skip may serve a whole batch."""
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
-        if self.attention is None:
+        if prepared is None:
             return self.convs(upsampled)
-        return self.convs(torch.cat([self.attention(skip), upsampled], dim=1))
+        return self.convs(torch.cat([prepared.expand(len(upsampled), -1, -1, -1), upsampled], dim=1))
 
 
 class MaskDecoder(nn.Module):
@@ -99,7 +108,17 @@ class MaskDecoder(nn.Module):
 
     def forward(self, coarsest: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         feature = coarsest
-        remaining = list(skips)
-        for block in self.blocks:
-            feature = block(feature, remaining.pop() if remaining else None)
+        for block, skip in zip_longest(self.blocks, reversed(skips)):
+            feature = block(feature, skip)
+        return self.head(feature)
+
+    def prepare(self, skips: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The part of the work that no note changes, coarse to fine, for [`merge`]."""
+        return tuple(block.prepare(skip) for block, skip in zip(self.blocks, reversed(skips), strict=False))
+
+    def merge(self, coarsest: torch.Tensor, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As calling the decoder, with prepared skips; those of one image serve any number of V'."""
+        feature = coarsest
+        for block, skip in zip_longest(self.blocks, prepared):
+            feature = block.merge(feature, skip)
         return self.head(feature)

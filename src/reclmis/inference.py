@@ -1,9 +1,8 @@
 """The same mask with less arithmetic: what a trained network no longer needs to keep apart is computed together.
 
 Batch norms become part of the convolutions before them. In the decoder, a 3x3 convolution over a map that was upsampled by
-2 (nearest) sees only four different values in each 3x3 window, so it equals four 2x2 convolutions of the small map, one for
-each place within a 2x2 output block: 4 instead of 9 multiply-adds per output pixel and channel, and the large map is never
-made.
+2 (nearest) sees only four different values in each 3x3 window, so it equals a transposed convolution of the small map: 4
+instead of 9 multiply-adds per output pixel and channel, and the large map is never made.
 """
 
 import copy
@@ -17,9 +16,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .decoder import PixelLevelAttention, UpBlock, gate_pixels
 from .modeling_reclmis import TRAINING_ONLY_MODULES
 from .vision.unet import ConvBNReLU
-
-# Rows and columns within a 2x2 output block, in the order of the phases.
-_PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class FoldedPixelLevelAttention(nn.Module):
@@ -40,7 +36,7 @@ class FoldedPixelLevelAttention(nn.Module):
 class FoldedUpBlock(nn.Module):
     """An [`UpBlock`] of factor 2 that never makes the upsampled map.
 
-    Its first convolution is a sum: 3x3 over the skip, and 2x2 over the small map, four times.
+    Its first convolution is a sum: 3x3 over the skip, which no note changes, and 4x4 transposed over the small map.
     """
 
     def __init__(self, block: UpBlock) -> None:
@@ -51,46 +47,38 @@ class FoldedUpBlock(nn.Module):
         self.attention = FoldedPixelLevelAttention(block.attention) if block.attention is not None else None
         self.skip_conv = None
         if skips:
-            self.skip_conv = nn.Conv2d(skips, first.out_channels, kernel_size=3, padding=1)
+            self.skip_conv = nn.Conv2d(skips, first.out_channels, kernel_size=3, padding=1, bias=False)
             self.skip_conv.weight.data = weight[:, :skips].clone()
-            self.skip_conv.bias.data = first.bias.detach().clone()  # type: ignore[union-attr]
-        self.coarse_conv = nn.Conv2d(
-            first.in_channels - skips, 4 * first.out_channels, kernel_size=2, padding=1, bias=not skips
+        self.coarse_conv = nn.ConvTranspose2d(
+            first.in_channels - skips, first.out_channels, kernel_size=4, stride=2, padding=1
         )
         self.coarse_conv.weight.data = subpixel_weight(weight[:, skips:])
-        if not skips:
-            self.coarse_conv.bias.data = first.bias.detach().repeat(4)  # type: ignore[union-attr]
+        self.coarse_conv.bias.data = first.bias.detach().clone()  # type: ignore[union-attr]
         self.second = second
 
     def forward(self, coarse: torch.Tensor, skip: torch.Tensor | None = None) -> torch.Tensor:
-        height, width = coarse.shape[-2:]
-        phases = self.coarse_conv(coarse).chunk(4, dim=1)
-        phases = [
-            phase[:, :, row : row + height, column : column + width]
-            for phase, (row, column) in zip(phases, _PLACES, strict=True)
-        ]
-        if self.attention is None:
-            full = F.pixel_shuffle(torch.stack(phases, dim=2).flatten(1, 2), 2)
-        else:
-            full = self.skip_conv(self.attention(skip))  # type: ignore[misc]
-            for phase, (row, column) in zip(phases, _PLACES, strict=True):
-                full[:, :, row::2, column::2] += phase
+        return self.merge(coarse, None if skip is None else self.prepare(skip))
+
+    def prepare(self, skip: torch.Tensor) -> torch.Tensor:
+        return self.skip_conv(self.attention(skip))  # type: ignore[misc]
+
+    def merge(self, coarse: torch.Tensor, prepared: torch.Tensor | None = None) -> torch.Tensor:
+        full = self.coarse_conv(coarse)
+        if prepared is not None:
+            full = full.add_(prepared)
         return F.relu_(self.second(F.relu_(full)))
 
 
 def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
-    """`[O, I, 3, 3]` over a map upsampled by 2 -> `[4 O, I, 2, 2]` over the map itself, padded by 1.
+    """`[O, I, 3, 3]`, padded by 1, over a map upsampled by 2 -> `[I, O, 4, 4]` of a transposed convolution (stride 2,
+    padding 1) over the map itself.
 
-    Output pixel (2 i + r, 2 j + c) is output (i + r, j + c) of phase 2 r + c: of the three rows of the kernel, those that
-    fall on the same row of the small map are added up, and columns likewise.
+    Upsampling by 2 (nearest) is itself a transposed convolution, with a 2x2 kernel of ones; the two kernels, convolved,
+    are one.
     """
-
-    def merged(weight: torch.Tensor, dim: int, late: int) -> torch.Tensor:
-        first, middle, last = weight.unbind(dim)
-        pair = (first + middle, last) if late else (first, middle + last)
-        return torch.stack(pair, dim)
-
-    return torch.cat([merged(merged(weight, 2, row), 3, column) for row, column in _PLACES])
+    flipped = weight.flip(2, 3).flatten(0, 1)[:, None]
+    merged = F.conv2d(flipped, flipped.new_ones(1, 1, 2, 2), padding=1)
+    return merged.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1).contiguous()
 
 
 @torch.no_grad()

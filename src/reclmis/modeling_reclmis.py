@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 from .configuration_reclmis import RecLMISConfig
 from .decoder import MaskDecoder, PixelLevelAttention
 from .distributed import gather_batch
+from .image_embeddings import ImageEmbeddings
 from .interaction import ConditionedInteraction, InterestHead, NullNote, PatchEmbedding, PresenceHead, WordProjection
 from .losses import (
     LossWatch,
@@ -162,7 +163,7 @@ class RecLMISModel(PreTrainedModel):
 
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -172,6 +173,7 @@ class RecLMISModel(PreTrainedModel):
         output_hidden_states: bool | None = None,
         output_features: bool = False,
         return_dict: bool | None = None,
+        image_embeddings: ImageEmbeddings | None = None,
     ) -> RecLMISOutput | tuple:
         """Segments what the notes describe.
 
@@ -189,24 +191,32 @@ class RecLMISModel(PreTrainedModel):
             output_hidden_states: also return the visual backbone's feature maps.
             output_features: also return V, E, V' and E'.
             return_dict: `False` returns a tuple.
+            image_embeddings: of [`get_image_embeddings`], in place of `pixel_values`: of as many images as there are notes,
+                or of one image for all of them.
 
         Raises:
             ValueError: inputs that do not fit each other or the backbone, or a loss asked of a pruned model.
             NonFiniteLossError: a loss term is nan or infinite.
         """
-        self._check_inputs(pixel_values, input_ids, attention_mask, labels, text_hidden_states)
+        batch = self._check_inputs(
+            pixel_values, input_ids, attention_mask, labels, text_hidden_states, image_embeddings, output_hidden_states
+        )
+        pixels = pixel_values if image_embeddings is None else image_embeddings.visual
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         states, attention_mask, given = self._notes(
-            pixel_values, input_ids, attention_mask, text_hidden_states, generator
+            pixels, batch, input_ids, attention_mask, text_hidden_states, generator
         )
         word_mask = attention_mask.bool() if attention_mask is not None else None
         # Released weights attend to padding as if it were words.
         attended = word_mask if self.config.text_padding == "ignore" else None
 
-        features = self.encode_image(pixel_values)
-        visual = self.visual_projection(features[-1])  # V
+        if image_embeddings is None:
+            features = self.encode_image(pixels)
+            visual = self.visual_projection(features[-1])  # V
+        else:
+            features, visual = [], image_embeddings.visual.expand(batch, -1, -1, -1)
         words = self.word_projection(states, attended)  # E
         if given is not None:
             words, word_mask = self.null_note(words, word_mask, given)  # type: ignore[misc]
@@ -214,7 +224,11 @@ class RecLMISModel(PreTrainedModel):
         patches, refined_words, attentions = self.interaction(visual, words, attended, bool(output_attentions))
         patch_interest = self.patch_interest(patches) if self.patch_interest is not None else None
         word_interest = self.word_interest(refined_words, word_mask) if self.word_interest is not None else None
-        logits = self.decoder(patches.transpose(1, 2).unflatten(2, visual.shape[-2:]), features[:-1])
+        coarsest = patches.transpose(1, 2).unflatten(2, visual.shape[-2:])
+        if image_embeddings is None:
+            logits = self.decoder(coarsest, features[:-1])
+        else:
+            logits = self.decoder.merge(coarsest, image_embeddings.skips)
         presence_logits = None
         if self.presence is not None:
             drawn = F.adaptive_avg_pool2d(_foreground(logits), visual.shape[-2:]).flatten(1)
@@ -222,7 +236,7 @@ class RecLMISModel(PreTrainedModel):
 
         loss, loss_terms = None, None
         if labels is not None:
-            with torch.autocast(pixel_values.device.type, enabled=False):
+            with torch.autocast(logits.device.type, enabled=False):
                 loss_terms = self._segmentation_terms(logits, labels)
                 if presence_logits is not None:
                     loss_terms["presence"] = presence_loss(presence_logits, labels)
@@ -255,22 +269,37 @@ class RecLMISModel(PreTrainedModel):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
             return self.visual_backbone(pixel_values)
 
+    def get_image_embeddings(self, pixel_values: torch.Tensor) -> ImageEmbeddings:
+        """All that a note does not change, for `[B, num_channels, H, W]`: encode an image once, then ask many notes.
+
+        ```python
+        >>> image = model.get_image_embeddings(**processor(images=image, return_tensors="pt"))
+        >>> outputs = model(image_embeddings=image, **processor(text=notes, return_tensors="pt"))
+        ```
+
+        Raises:
+            ValueError: pixel values that do not fit the backbone.
+        """
+        self._check_pixels(pixel_values)
+        *skips, coarsest = self.encode_image(pixel_values)
+        height, width = pixel_values.shape[-2:]
+        return ImageEmbeddings(self.visual_projection(coarsest), self.decoder.prepare(skips), (height, width))
+
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `[B, L, W]` of the text encoder for `[B, L]` ids. With a frozen encoder they depend on the note
         alone, so each note need be encoded once only: hand them back as `text_hidden_states`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.text_frozen):
             return self.text_encoder(input_ids, attention_mask)
 
-    def _notes(self, pixel_values, input_ids, attention_mask, states, generator):
+    def _notes(self, pixels, batch, input_ids, attention_mask, states, generator):
         """Text states `[B, L, W]`, their attention mask, and `[B]` whether there is a note; `None` for a model that takes
-        none away."""
+        none away. Of `pixels`, type and device count."""
         if self.null_note is None:
             return (states if states is not None else self.encode_text(input_ids, attention_mask)), attention_mask, None
-        batch = len(pixel_values)
         if input_ids is None and states is None:
             length = self.config.max_text_length
-            nothing = pixel_values.new_zeros(batch, length, self.text_encoder.width)
-            return nothing, pixel_values.new_ones(batch, length, dtype=torch.long), pixel_values.new_zeros(batch).bool()
+            nothing = pixels.new_zeros(batch, length, self.text_encoder.width)
+            return nothing, pixels.new_ones(batch, length, dtype=torch.long), pixels.new_zeros(batch).bool()
         if attention_mask is None:
             notes = input_ids if states is None else states
             attention_mask = torch.ones(notes.shape[:2], dtype=torch.long, device=notes.device)
@@ -466,13 +495,13 @@ class RecLMISModel(PreTrainedModel):
 
     # Inputs ------------------------------------------------------------------------------------------------------------
 
-    def _check_inputs(self, pixel_values, input_ids, attention_mask, labels, text_hidden_states) -> None:
+    def _check_pixels(self, pixel_values: torch.Tensor) -> None:
         config = self.config
         if pixel_values.ndim != 4 or pixel_values.shape[1] != config.num_channels:
             raise ValueError(
                 f"`pixel_values` must be [B, {config.num_channels}, H, W], got {list(pixel_values.shape)}."
             )
-        batch, _, height, width = pixel_values.shape
+        height, width = pixel_values.shape[-2:]
         fixed = self.visual_backbone.input_size
         if fixed is not None and (height, width) != tuple(fixed):
             raise ValueError(
@@ -485,7 +514,31 @@ class RecLMISModel(PreTrainedModel):
                 f"The image has {height} x {width} pixels, but {config.visual_backbone!r} needs multiples of {stride}. "
                 f"Let the processor resize it, or pad it (`do_resize=False, do_pad=True, pad_size_divisor={stride}`)."
             )
-        if (input_ids is None) == (text_hidden_states is None) and input_ids is None:
+
+    def _check_inputs(
+        self,
+        pixel_values,
+        input_ids,
+        attention_mask,
+        labels,
+        text_hidden_states,
+        image_embeddings,
+        output_hidden_states,
+    ) -> int:
+        """The batch's size, once everything fits."""
+        config = self.config
+        if (pixel_values is None) == (image_embeddings is None):
+            raise ValueError("Pass either `pixel_values`, or `image_embeddings` from `get_image_embeddings`.")
+        if image_embeddings is None:
+            self._check_pixels(pixel_values)
+            batch, _, height, width = pixel_values.shape
+        else:
+            batch, (height, width) = len(image_embeddings), image_embeddings.image_size
+            if labels is not None:
+                raise ValueError("`image_embeddings` are for inference; to compute a loss, pass `pixel_values`.")
+            if output_hidden_states:
+                raise ValueError("`image_embeddings` hold no hidden states of the backbone; pass `pixel_values`.")
+        if input_ids is None and text_hidden_states is None:
             if self.null_note is None:
                 raise ValueError(
                     "A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`. A model trained with "
@@ -494,6 +547,8 @@ class RecLMISModel(PreTrainedModel):
             if attention_mask is not None:
                 raise ValueError("An `attention_mask` needs its notes: pass `input_ids` as well, or leave it out.")
         notes = input_ids if input_ids is not None else text_hidden_states
+        if image_embeddings is not None and batch == 1 and notes is not None:
+            batch = len(notes)
         for name, value in (("notes", notes), ("masks (`labels`)", labels)):
             if value is not None and len(value) != batch:
                 raise ValueError(f"{batch} images, but {len(value)} {name}.")
@@ -502,7 +557,7 @@ class RecLMISModel(PreTrainedModel):
                 f"`attention_mask` is {list(attention_mask.shape)}, but the notes are {list(notes.shape[:2])}."
             )
         if labels is None:
-            return
+            return batch
         if config.prune_reconstruction:
             raise ValueError(
                 "This model is pruned for inference and has no loss. Load it without `prune_reconstruction=True` to "
@@ -512,6 +567,7 @@ class RecLMISModel(PreTrainedModel):
             raise ValueError(
                 f"`labels` must be [B, H, W] = {[batch, height, width]} like the images, got {list(labels.shape)}."
             )
+        return batch
 
     # Life as a pretrained model ------------------------------------------------------------------------------------------
 
@@ -534,7 +590,7 @@ class RecLMISModel(PreTrainedModel):
 
         Leaves out what only training needs, folds batch norms of the U-Net and of the decoder into convolutions, keeps
         tensors channels-last, computes a pixel-level attention's two 1x1 convolutions in one, and turns each convolution
-        over an upsampled map into four smaller ones over the map itself ([`reclmis.inference`]). Backbones of timm keep
+        over an upsampled map into a transposed one over the map itself ([`reclmis.inference`]). Backbones of timm keep
         their own form. The copy can neither be trained nor saved: save this model.
         """
         from .inference import optimize_for_inference

@@ -1,8 +1,12 @@
 """Many images and notes -> masks, with bounded memory."""
 
+import math
+import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .image_embeddings import ImageEmbeddings
 from .images import read_image, to_rgb8
+from .notes.lexicon import SIDES, ZONES
+from .text import without_padding
+
+# Of a screening's list of findings all stay encoded; a note's states take some tens of kilobytes.
+NOTES_KEPT = 1024
 
 
 @dataclass
@@ -37,6 +47,10 @@ class Prediction:
     presence: float | None = None
 
 
+class TiledNoteWarning(UserWarning):
+    """A note that names a place is asked of the tiles of an image."""
+
+
 def predict(
     model: Any,
     processor: Any,
@@ -45,11 +59,17 @@ def predict(
     batch_size: int = 8,
     threshold: float = 0.5,
     on_error: Callable[[str, ValueError], None] | None = None,
+    tile: int | None = None,
+    overlap: float = 0.25,
 ) -> Iterator[Prediction]:
     """Segments images as their notes say, in order; holds no more than one batch in memory.
 
+    An image with several notes, one request after the other, is encoded once; a note that was asked lately is not encoded
+    again.
+
     Args:
-        model: a [`RecLMISModel`], on the device that shall do the work; it is put into evaluation mode.
+        model: a [`RecLMISModel`], on the device that shall do the work, which is put into evaluation mode; or an exported
+            one ([`reclmis.exported.ExportedModel`]).
         processor: its processor.
         requests: pairs of an image (path, PIL image, array or tensor) and its note; `None` asks a model with a null note
             for all that it finds.
@@ -57,43 +77,61 @@ def predict(
         threshold: of the foreground probability, for binary models.
         on_error: called as `on_error(source, error)` for a request that cannot be answered, which is then left out;
             `None` raises.
+        tile: side in pixels of overlapping squares that an image is cut into; each is asked by itself, as if it were the
+            image, and probabilities are averaged, the middle of a tile counting more than its border. For large images
+            whose details the processor's resizing would lose. A note about a place in the image means the place in the
+            tile then: there is a warning.
+        overlap: share of a tile that its neighbour covers too, from 0 to below 1.
 
     Raises:
         UnreadableImageError: an image that cannot be read.
         ValueError: an empty note, or one that a model with a table of notes does not have; pixel values without
-            meaning; a batch size or threshold out of range.
+            meaning; a batch size, threshold, tile or overlap out of range.
     """
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` is a probability between 0 and 1, got {threshold}.")
-    return _predictions(model.eval(), processor, enumerate(requests), batch_size, threshold, on_error)
+    if tile is not None and tile < 1:
+        raise ValueError(f"`tile` is the side of a square in pixels, at least 1, got {tile}.")
+    if not 0 <= overlap < 1:
+        raise ValueError(f"`overlap` is a share of a tile, from 0 to below 1, got {overlap}.")
+    asker = _Asker(model.eval(), processor, batch_size, threshold, tile, overlap)
+    return _predictions(asker, enumerate(requests), batch_size, on_error)
 
 
-def _predictions(model, processor, numbered, batch_size, threshold, on_error) -> Iterator[Prediction]:
+@dataclass(frozen=True)
+class _Request:
+    index: int
+    source: str
+    note: str | None
+    given: Any  # the image as it was asked; kept, as its identity is its key
+    image: Image.Image
+
+    @property
+    def key(self) -> Any:
+        """Equal keys are one image."""
+        return str(self.given) if isinstance(self.given, str | Path) else id(self.given)
+
+
+def _predictions(asker: "_Asker", numbered, batch_size: int, on_error) -> Iterator[Prediction]:
     while batch := list(islice(numbered, batch_size)):
-        ready = []
+        ready: list[_Request] = []
         for index, (image, note) in batch:
             source = str(image) if isinstance(image, str | Path) else str(index)
             try:
-                _check_note(note, source, model, processor)
-                ready.append((index, source, note, _opened(image, source)))
+                asker.check(note, source)
+                # The same image once more is not read again.
+                same = ready and (
+                    image is ready[-1].given or (isinstance(image, str | Path) and image == ready[-1].given)
+                )
+                opened = ready[-1].image if same else _opened(image, source)
+                ready.append(_Request(index, source, note, image, opened))
             except ValueError as error:
                 if on_error is None:
                     raise
                 on_error(source, error)
-        if ready:
-            yield from _predict_batch(model, processor, ready, threshold)
-
-
-def _check_note(note: Any, source: str, model: Any, processor: Any) -> None:
-    if note is None and model.config.note_dropout:
-        return
-    if not isinstance(note, str) or not note.strip():
-        raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
-    knows = getattr(model.text_encoder, "knows", None)
-    if knows is not None and not knows(**processor.tokenize([note], "pt").to(model.device)).all():
-        raise ValueError(f"The note for {source} ({note!r}) is {model.text_encoder.refusal}")
+        yield from asker.answer(ready)
 
 
 def _opened(image: Any, source: str) -> Image.Image:
@@ -105,22 +143,171 @@ def _opened(image: Any, source: str) -> Image.Image:
         raise ValueError(f"Image {source}: {error}") from error
 
 
-@torch.no_grad()
-def _predict_batch(model, processor, ready, threshold: float) -> list[Prediction]:
-    indices, sources, notes, images = zip(*ready, strict=True)
-    inputs = processor(images=list(images), text=list(notes), return_tensors="pt").to(model.device)
-    outputs = model(**inputs)
-    probabilities = processor.post_process_semantic_segmentation(
-        outputs,
-        target_sizes=[(image.height, image.width) for image in images],
-        return_probabilities=True,
-    )
-    masks = [p >= threshold if p.ndim == 2 else p.argmax(dim=0) for p in probabilities]
-    judged = outputs.presence_logits
-    presences = [None] * len(images) if judged is None else judged.sigmoid().tolist()
-    return [
-        Prediction(index, source, note, image, mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy(), presence)
-        for index, source, note, image, mask, probability, presence in zip(
-            indices, sources, notes, images, masks, probabilities, presences, strict=True
+class _Asker:
+    """Answers batches of requests, and remembers the last image and the latest notes."""
+
+    def __init__(self, model, processor, batch_size: int, threshold: float, tile: int | None, overlap: float) -> None:
+        self.model, self.processor = model, processor
+        self.batch_size, self.threshold = batch_size, threshold
+        self.tile, self.overlap = tile, overlap
+        self._notes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
+        self._last: tuple[_Request, ImageEmbeddings] | None = None
+        self._warned = False
+
+    def check(self, note: Any, source: str) -> None:
+        """Refuses a note that cannot be asked."""
+        if note is None and self.model.config.note_dropout:
+            return
+        if not isinstance(note, str) or not note.strip():
+            raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
+        encoder = self.model.text_encoder
+        knows = getattr(encoder, "knows", None)
+        if knows is not None and not knows(**self.processor.tokenize([note], "pt").to(self.model.device)).all():
+            raise ValueError(f"The note for {source} ({note!r}) is {encoder.refusal}")
+        places = sorted({*SIDES, *ZONES} & set(re.findall(r"[a-z]+", note.lower())))
+        if self.tile is not None and places and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"The note for {source} ({note!r}) names a place ({', '.join(places)}), which every tile takes for a place "
+                "within itself. Leave `tile` out where notes say where to look.",
+                TiledNoteWarning,
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def answer(self, requests: list[_Request]) -> Iterator[Prediction]:
+        if self.tile is not None:
+            for _, same_image in groupby(requests, key=lambda request: request.key):
+                yield from self._answer_by_tiles(list(same_image))
+            return
+        for request, (probability, presence) in zip(requests, self._ask(requests), strict=True):
+            yield self._prediction(request, probability, presence)
+
+    def _prediction(self, request: _Request, probability: torch.Tensor, presence: float | None) -> Prediction:
+        mask = probability >= self.threshold if probability.ndim == 2 else probability.argmax(dim=0)
+        return Prediction(
+            request.index, request.source, request.note, request.image,
+            mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy(), presence,
+        )  # fmt: skip
+
+    def _answer_by_tiles(self, requests: list[_Request]) -> Iterator[Prediction]:
+        """Several notes on one image. A tile is in memory for as long as it takes to ask them all."""
+        image = requests[0].image
+        assert self.tile is not None
+        windows = [
+            (left, top, left + width, top + height)
+            for top, height in _cuts(image.height, self.tile, self.overlap)
+            for left, width in _cuts(image.width, self.tile, self.overlap)
+        ]
+        sums: list[Any] = [0.0] * len(requests)
+        presences: list[float | None] = [None] * len(requests)
+        total = torch.zeros(image.height, image.width, dtype=torch.float64)
+        for box in windows:
+            cut = image.crop(box)
+            weight = _weight(cut.height, cut.width)
+            rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
+            total[rows, columns] += weight
+            asked = [replace(request, given=cut, image=cut) for request in requests]
+            for number in range(0, len(asked), self.batch_size):
+                answers = self._ask(asked[number : number + self.batch_size])
+                for place, (probability, presence) in enumerate(answers, number):
+                    if isinstance(sums[place], float):
+                        sums[place] = torch.zeros(*probability.shape[:-2], *total.shape, dtype=torch.float64)
+                    sums[place][..., rows, columns] += weight * probability.cpu()
+                    if presence is not None:
+                        presences[place] = max(presence, presences[place] or 0.0)
+        for request, probability, presence in zip(requests, sums, presences, strict=True):
+            yield self._prediction(request, (probability / total).float(), presence)
+
+    def _ask(self, requests: list[_Request]) -> list[tuple[torch.Tensor, float | None]]:
+        """Probabilities at the images' own sizes, and of presence."""
+        if not requests:
+            return []
+        images = {request.key: request for request in requests}
+        # Padded to the largest of a batch, an image would be answered according to its company.
+        pixels = {
+            key: self.processor(images=request.image, return_tensors="pt")["pixel_values"]
+            for key, request in images.items()
+            if self._last is None or self._last[0].key != key
+        }
+        alike: dict[Any, list[int]] = {}
+        for place, request in enumerate(requests):
+            size = self._last[1].image_size if request.key not in pixels else tuple(pixels[request.key].shape[-2:])  # type: ignore[index]
+            alike.setdefault(size, []).append(place)
+        answers: dict[int, tuple[torch.Tensor, float | None]] = {}
+        last = self._last
+        for places in alike.values():
+            group = [requests[place] for place in places]
+            answers |= zip(places, self._ask_alike(group, pixels), strict=True)
+            if places[-1] == len(requests) - 1:
+                last = self._newest
+        self._last = last
+        return [answers[place] for place in range(len(requests))]
+
+    def _ask_alike(self, requests: list[_Request], pixels: dict[Any, torch.Tensor]):
+        """Requests whose images have one prepared size."""
+        keys = list(dict.fromkeys(request.key for request in requests))
+        parts = []
+        known = [key for key in keys if key not in pixels]
+        if known:
+            parts.append(self._last[1])  # type: ignore[index]
+        unknown = [key for key in keys if key in pixels]
+        if unknown:
+            batch = torch.cat([pixels[key] for key in unknown]).to(self.model.device)
+            parts.append(self.model.get_image_embeddings(batch))
+        embeddings = ImageEmbeddings.concatenate(parts)
+        keys = [*known, *unknown]
+        rows = [keys.index(request.key) for request in requests]
+        self._newest = (requests[-1], embeddings[rows[-1:]])
+        chosen = embeddings if len(keys) == 1 or rows == list(range(len(keys))) else embeddings[rows]
+        outputs = self.model(image_embeddings=chosen, **self._encoded([request.note for request in requests]))
+        probabilities = self.processor.post_process_semantic_segmentation(
+            outputs,
+            target_sizes=[(request.image.height, request.image.width) for request in requests],
+            return_probabilities=True,
         )
-    ]
+        judged = outputs.presence_logits
+        presences = [None] * len(requests) if judged is None else judged.sigmoid().tolist()
+        return zip(probabilities, presences, strict=True)
+
+    def _encoded(self, notes: list[str | None]) -> dict[str, torch.Tensor]:
+        """Hidden states of the notes and their mask."""
+        tokens = self.processor.tokenize(notes, "pt")
+        ids, mask = tokens["input_ids"], tokens["attention_mask"]
+        names = [tuple(row) for row in without_padding(ids, mask).tolist()]
+        # Of no note there is nothing to encode.
+        new = [place for place, name in enumerate(names) if name not in self._notes and notes[place] is not None]
+        new = list({names[place]: place for place in new}.values())
+        if new:
+            states = self.model.encode_text(ids[new].to(self.model.device), mask[new].to(self.model.device))
+            self._notes |= zip((names[place] for place in new), states, strict=True)
+        known = [self._notes.get(name) for name in names]
+        for name in names:
+            if name in self._notes:
+                self._notes.move_to_end(name)
+        while len(self._notes) > NOTES_KEPT:
+            self._notes.popitem(last=False)
+        length = ids.shape[1]
+        nothing = torch.zeros(length, self.model.text_encoder.width, device=self.model.device, dtype=self.model.dtype)
+        return {
+            "text_hidden_states": torch.stack([nothing if states is None else states for states in known]),
+            "attention_mask": mask.to(self.model.device),
+        }
+
+
+def _cuts(side: int, tile: int, overlap: float) -> list[tuple[int, int]]:
+    """Starts and lengths of the fewest tiles that cover a side evenly and overlap by at least that share."""
+    if side <= tile:
+        return [(0, side)]
+    steps = math.ceil((side - tile) / max(math.floor(tile * (1 - overlap)), 1))
+    return [(round(step * (side - tile) / steps), tile) for step in range(steps + 1)]
+
+
+def _weight(height: int, width: int) -> torch.Tensor:
+    """A tile's say `[H, W]` in the average: greatest in its middle, and above zero at its border."""
+
+    def slope(side: int) -> torch.Tensor:
+        place = torch.arange(1, side + 1, dtype=torch.float64)
+        return torch.minimum(place, side + 1 - place)
+
+    return slope(height)[:, None] * slope(width)[None]
