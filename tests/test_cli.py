@@ -60,6 +60,48 @@ def refused(*arguments, capsys):
 # predict -----------------------------------------------------------------------------------------------------------
 
 
+def test_several_notes_are_several_masks_of_an_image(folder, images, tmp_path, capsys):
+    second = "lower right lung"
+    arguments = ("predict", images, "--model", folder, "--no-overlay", "--output")
+    code, said, _ = reclmis(*arguments, tmp_path / "both", "--note", NOTE, "--note", second, capsys=capsys)
+    assert code == 0 and "6 of 6" in said
+    for note, ending in ((NOTE, ""), (second, "_2")):
+        reclmis(*arguments, tmp_path / "one", "--note", note, capsys=capsys)
+        for mask in (tmp_path / "one").glob("*_mask.png"):
+            both = tmp_path / "both" / mask.name.replace("_mask", f"{ending}_mask")
+            assert (np.asarray(Image.open(both)) == np.asarray(Image.open(mask))).mean() > 0.999
+        shutil.rmtree(tmp_path / "one")
+    assert "is empty" in refused(*arguments, tmp_path, "--note", NOTE, "--note", " ", capsys=capsys)
+
+
+def test_tiles(folder, images, tmp_path, capsys):
+    arguments = ("predict", images / "scan1.png", "--model", folder, "--note", "nuclei", "--output", tmp_path / "out")
+    code, _, _ = reclmis(*arguments, "--tile", 40, "--overlap", 0.5, capsys=capsys)
+    assert code == 0 and Image.open(tmp_path / "out" / "scan1_mask.png").size == (63, 65)
+    assert "begun with --tile 40" in refused(*arguments, "--resume", capsys=capsys)
+    for wrong in (("--tile", "0"), ("--overlap", "1")):
+        assert reclmis(*arguments, *wrong, capsys=capsys)[0] == 2
+
+
+def test_export_and_its_backends(folder, images, tmp_path, capsys):
+    code, said, _ = reclmis("export", folder, tmp_path / "exported", capsys=capsys)
+    assert code == 0 and "image_encoder.onnx" in said and "checked" in said
+    arguments = ("predict", images, "--note", NOTE, "--no-overlay")
+    assert reclmis(*arguments, "--model", folder, "--output", tmp_path / "torch", capsys=capsys)[0] == 0
+    exported = (*arguments, "--model", tmp_path / "exported", "--output")
+    for backend in ("onnxruntime", "openvino"):
+        assert reclmis(*exported, tmp_path / backend, "--backend", backend, capsys=capsys)[0] == 0
+        for mask in (tmp_path / "torch").glob("*_mask.png"):
+            theirs = np.asarray(Image.open(tmp_path / backend / mask.name))
+            assert (theirs == np.asarray(Image.open(mask))).mean() > 0.995
+    other = tmp_path / "other"
+    assert "exported" in refused(*exported, other, "--backend", "openvino", "--optimize", capsys=capsys)
+    assert "--device" in refused(*exported, other, "--backend", "openvino", "--device", "cuda", capsys=capsys)
+    missing = ("--model", folder, "--output", other, "--backend", "onnxruntime")
+    assert "reclmis export" in refused(*arguments, *missing, capsys=capsys)
+    assert "folder of its own" in refused("export", folder, images, capsys=capsys)
+
+
 def test_shares_of_several_processes_make_one_whole(folder, images, tmp_path, capsys):
     arguments = ("predict", images, "--note", NOTE, "--model", folder, "--output")
     assert reclmis(*arguments, tmp_path / "whole", capsys=capsys)[0] == 0

@@ -5,7 +5,7 @@ from PIL import Image
 
 from reclmis import RecLMISImageProcessor, RecLMISProcessor
 from reclmis.images import UnreadableImageError
-from reclmis.prediction import predict
+from reclmis.prediction import TiledNoteWarning, predict
 from reclmis.text.note_tokenizer import build_note_tokenizer
 from tests.parts import LENGTH, lively, tiny_model
 
@@ -118,3 +118,107 @@ def test_the_threshold(model, processor, pictures):
 def test_wrong_options_raise_at_once(model, processor, options):
     with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
         predict(model, processor, [], **options)
+
+
+@pytest.fixture
+def counted(model, monkeypatch):
+    """The model, and how many images and notes it encoded."""
+    counts = {"images": 0, "notes": 0}
+    see, read = model.get_image_embeddings, model.encode_text
+
+    def seen(pixels):
+        counts["images"] += len(pixels)
+        return see(pixels)
+
+    def heard(ids, mask=None):
+        counts["notes"] += len(ids)
+        return read(ids, mask)
+
+    monkeypatch.setattr(model, "get_image_embeddings", seen)
+    monkeypatch.setattr(model, "encode_text", heard)
+    return model, counts
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_an_image_and_a_note_are_encoded_once(counted, processor, pictures, batch_size):
+    model, counts = counted
+    requests = [(picture, note) for picture in pictures[:3] for note in NOTES]
+    together = list(predict(model, processor, iter(requests), batch_size=batch_size))
+    assert counts == {"images": 3, "notes": 3}
+    assert [(answer.index, answer.note) for answer in together] == [(i, NOTES[i % 3]) for i in range(9)]
+    for answer, (picture, note) in zip(together, requests, strict=True):
+        with torch.no_grad():
+            outputs = model(**processor(images=picture, text=note, return_tensors="pt"))
+        target_sizes = [picture.shape[:2]]
+        (alone,) = processor.post_process_semantic_segmentation(
+            outputs, target_sizes=target_sizes, return_probabilities=True
+        )
+        np.testing.assert_allclose(answer.probability, alone.numpy(), atol=1e-5)
+
+
+def test_a_path_is_read_once_for_its_notes(counted, processor, pictures, tmp_path, monkeypatch):
+    model, counts = counted
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    reads = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **more: (reads.append(path), real(path, **more))[1])
+    list(predict(model, processor, [(tmp_path / "a.png", note) for note in NOTES]))
+    assert counts["images"] == 1 and len(reads) == 1
+
+
+def test_images_that_keep_their_sizes_are_answered_as_if_alone(model, processor, pictures):
+    """Padded to the largest of their batch they would not be."""
+    keeping = RecLMISProcessor(
+        RecLMISImageProcessor(do_resize=False, pad_size_divisor=16), processor.tokenizer, max_length=LENGTH
+    )
+    requests = requests_of(pictures)
+    alone = list(predict(model, keeping, requests, batch_size=1))
+    for one, other in zip(alone, predict(model, keeping, requests, batch_size=5), strict=True):
+        np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+
+class TestTiles:
+    def test_one_tile_is_the_image(self, model, processor, pictures):
+        whole = list(predict(model, processor, requests_of(pictures)))
+        with pytest.warns(TiledNoteWarning, match="names a place"):
+            tiled = list(predict(model, processor, requests_of(pictures), tile=100))
+        for one, other in zip(whole, tiled, strict=True):
+            np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
+
+    def test_every_pixel_is_an_average_of_the_tiles_that_show_it(self, model, processor):
+        """Tiles without overlap are images of their own, side by side; with it, they cover twice what they share."""
+        picture = np.random.default_rng(3).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+        (tiled,) = predict(model, processor, [(picture, "dense nuclei")], tile=64, overlap=0)
+        halves = [predict(model, processor, [(picture[:, x : x + 64], "dense nuclei")]) for x in (0, 64)]
+        expected = np.concatenate([next(half).probability for half in halves], axis=1)
+        np.testing.assert_allclose(tiled.probability, expected, atol=1e-5)
+
+        (tiled,) = predict(model, processor, [(picture, "dense nuclei")], tile=64, overlap=0.5)
+        parts = {x: next(predict(model, processor, [(picture[:, x : x + 64], "dense nuclei")])) for x in (0, 32, 64)}
+        # Column 40 is 41st of the first tile and 9th of the second: it weighs 24 there (from the right) and 9 here.
+        mixed = (24 * parts[0].probability[:, 40] + 9 * parts[32].probability[:, 8]) / 33
+        np.testing.assert_allclose(tiled.probability[:, 40], mixed, atol=1e-5)
+        assert tiled.mask.shape == (64, 128) and (tiled.mask == (tiled.probability >= 0.5)).all()
+
+    def test_many_notes_of_a_large_image(self, counted, processor):
+        model, counts = counted
+        picture = np.random.default_rng(4).integers(0, 256, (150, 90, 3), dtype=np.uint8)
+        notes = ["dense nuclei", "pale nuclei", "round nuclei"]
+        tiled = list(
+            predict(model, processor, [(picture, note) for note in notes], tile=64, overlap=0.25, batch_size=2)
+        )
+        tiles = 3 * 2
+        # Three notes in batches of two: the image comes in two batches.
+        assert counts["notes"] == 3 and counts["images"] == 2 * tiles
+        assert [answer.probability.shape for answer in tiled] == [(150, 90)] * 3
+        for note, answer in zip(notes, tiled, strict=True):
+            (alone,) = predict(model, processor, [(picture, note)], tile=64, overlap=0.25)
+            np.testing.assert_allclose(answer.probability, alone.probability, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [({"tile": 0}, "`tile`"), ({"overlap": 1.0}, "`overlap`"), ({"overlap": -0.1}, "`overlap`")],
+    )
+    def test_refuses_what_covers_nothing(self, model, processor, options, message):
+        with pytest.raises(ValueError, match=message):
+            predict(model, processor, [], **options)

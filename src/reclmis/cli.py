@@ -9,6 +9,7 @@ from .commands import CommandError
 COMMANDS = {
     "predict": "segment images as their notes say",
     "convert": "turn a released checkpoint into one of ours",
+    "export": "write a model for ONNX Runtime or OpenVINO",
     "push": "publish a model on the Hub, with a card",
     "cache-notes": "replace a model's text encoder by the encoded notes that it will be asked",
     "data": "audit, unpack and export datasets, and write notes for masks",

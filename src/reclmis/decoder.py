@@ -71,7 +71,7 @@ class UpBlock(nn.Module):
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
         if prepared is None:
             return self.convs(upsampled)
-        return self.convs(torch.cat([prepared.expand(len(upsampled), -1, -1, -1), upsampled], dim=1))
+        return self.convs(torch.cat([prepared.expand(upsampled.shape[0], -1, -1, -1), upsampled], dim=1))
 
 
 class MaskDecoder(nn.Module):
@@ -114,11 +114,12 @@ class MaskDecoder(nn.Module):
 
     def prepare(self, skips: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """The part of the work that no note changes, coarse to fine, for [`merge`]."""
-        return tuple(block.prepare(skip) for block, skip in zip(self.blocks, reversed(skips), strict=False))
+        pairs = zip(self.blocks, reversed(skips), strict=False)
+        return tuple(block.prepare(skip) for block, skip in pairs)  # type: ignore[operator]
 
     def merge(self, coarsest: torch.Tensor, prepared: Sequence[torch.Tensor]) -> torch.Tensor:
         """As calling the decoder, with prepared skips; those of one image serve any number of V'."""
         feature = coarsest
         for block, skip in zip_longest(self.blocks, prepared):
-            feature = block.merge(feature, skip)
+            feature = block.merge(feature, skip)  # type: ignore[operator]
         return self.head(feature)

@@ -84,7 +84,7 @@ def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def optimize_for_inference(model: Any) -> Any:
     """A copy of a [`RecLMISModel`] for inference alone; see its method of this name."""
-    model = _copy_without_training(model)
+    model = without_training(model)
     _fold_convolutions(model)
     for index, block in enumerate(model.decoder.blocks):
         if isinstance(block, UpBlock) and block.factor == 2:
@@ -94,8 +94,8 @@ def optimize_for_inference(model: Any) -> Any:
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def _copy_without_training(model: Any) -> Any:
-    """The parts of training are not copied, so that at no time there is more in memory than must be."""
+def without_training(model: Any) -> Any:
+    """A copy that only predicts. What training needs is not copied first, so that memory never holds more than it must."""
     parts = [part for name, part in model.named_modules() if name in TRAINING_ONLY_MODULES]
     lean = copy.deepcopy(model, {id(part): None for part in parts})
     lean.config.prune_reconstruction = True
@@ -116,4 +116,4 @@ def _folded(block: ConvBNReLU) -> nn.Conv2d:
     return fuse_conv_bn_eval(copy.deepcopy(block.conv).eval(), block.norm.eval())
 
 
-__all__ = ["optimize_for_inference", "subpixel_weight"]
+__all__ = ["optimize_for_inference", "subpixel_weight", "without_training"]

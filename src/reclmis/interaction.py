@@ -2,7 +2,6 @@
 
 # Shapes: B samples, C width, N patches (H/s * W/s at the coarsest stride s), L words of the note.
 
-import math
 from typing import Literal
 
 import torch
@@ -84,7 +83,8 @@ class PatchEmbedding(nn.Module):
         return self.dropout(tokens + self._positions(feature.shape[-2], feature.shape[-1]))
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
-        if (height, width) == self.grid:
+        # Exported with sizes left open, the graph must hold for every grid; resizing to its own changes nothing.
+        if not isinstance(height, torch.SymInt) and (height, width) == self.grid:
             return self.position_embedding
         square = self.position_embedding.transpose(1, 2).unflatten(2, self.grid)
         resized = F.interpolate(square.float(), size=(height, width), mode="bicubic", align_corners=False)
@@ -203,7 +203,8 @@ class NullNote(nn.Module):
         only_first = torch.arange(word_mask.shape[1], device=word_mask.device) == 0
         return (
             torch.where(given[:, None, None], words, self.word.to(words.dtype)),
-            torch.where(given[:, None], word_mask, only_first),
+            # In logic, as `where` over booleans is not in every runtime.
+            (word_mask & given[:, None]) | (only_first & ~given[:, None]),
         )
 
 
@@ -228,7 +229,8 @@ class PresenceHead(nn.Module):
         note = words.mean(dim=1) if word_mask is None else _mean_of_real(words, word_mask)
         hidden = F.relu(self.patches(patches) + self.note(note)[:, None])
         evidence = self.score(hidden).squeeze(-1).float() + mask_logits.float()
-        return evidence.logsumexp(dim=1) - math.log(evidence.shape[1])
+        # Counted in tensors: an exported graph would keep the number of patches that it was traced with.
+        return evidence.logsumexp(dim=1) - torch.ones_like(evidence).sum(dim=1).log()
 
 
 def _mean_of_real(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:

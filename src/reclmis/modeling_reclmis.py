@@ -201,7 +201,7 @@ class RecLMISModel(PreTrainedModel):
         batch = self._check_inputs(
             pixel_values, input_ids, attention_mask, labels, text_hidden_states, image_embeddings, output_hidden_states
         )
-        pixels = pixel_values if image_embeddings is None else image_embeddings.visual
+        pixels: Any = pixel_values if image_embeddings is None else image_embeddings.visual
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -533,7 +533,7 @@ class RecLMISModel(PreTrainedModel):
             self._check_pixels(pixel_values)
             batch, _, height, width = pixel_values.shape
         else:
-            batch, (height, width) = len(image_embeddings), image_embeddings.image_size
+            batch, (height, width) = image_embeddings.visual.shape[0], image_embeddings.image_size
             if labels is not None:
                 raise ValueError("`image_embeddings` are for inference; to compute a loss, pass `pixel_values`.")
             if output_hidden_states:
@@ -548,10 +548,10 @@ class RecLMISModel(PreTrainedModel):
                 raise ValueError("An `attention_mask` needs its notes: pass `input_ids` as well, or leave it out.")
         notes = input_ids if input_ids is not None else text_hidden_states
         if image_embeddings is not None and batch == 1 and notes is not None:
-            batch = len(notes)
+            batch = notes.shape[0]
         for name, value in (("notes", notes), ("masks (`labels`)", labels)):
-            if value is not None and len(value) != batch:
-                raise ValueError(f"{batch} images, but {len(value)} {name}.")
+            if value is not None and value.shape[0] != batch:
+                raise ValueError(f"{batch} images, but {value.shape[0]} {name}.")
         if attention_mask is not None and attention_mask.shape != notes.shape[:2]:
             raise ValueError(
                 f"`attention_mask` is {list(attention_mask.shape)}, but the notes are {list(notes.shape[:2])}."

@@ -42,6 +42,21 @@ def load_model(name: str, *, prune: bool, device: str = "cpu") -> tuple[Any, Any
         raise CommandError(f"the device {device!r} cannot be used: {one_line(error)}") from error
 
 
+def load_exported(name: str, backend: Any) -> tuple[Any, Any]:
+    """Exported model and processor of a folder or Hub id.
+
+    Raises:
+        CommandError: no export there, files that are damaged, or a runtime that is not installed.
+    """
+    from .. import RecLMISProcessor
+    from ..exported import ExportedModel
+
+    try:
+        return ExportedModel.from_pretrained(name, backend), RecLMISProcessor.from_pretrained(name)
+    except Exception as error:
+        raise CommandError(f"the exported model {name!r} cannot be loaded: {one_line(error)}") from error
+
+
 @contextmanager
 def without_loading_bar() -> Iterator[None]:
     """transformers draws a bar for every model that it loads; a command shows one for its images only."""

@@ -6,11 +6,12 @@ import sys
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from . import CommandError
-from .loading import load_model
+from .loading import load_exported, load_model
 
 SETTINGS = "predictions.json"
 
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images, DICOM, NIfTI, or folders of them; a folder of one DICOM series is a volume",
     )
     parser.add_argument("--model", required=True, help="folder or Hub id")
-    parser.add_argument("--note", help="what to look for, for every image")
+    parser.add_argument("--note", action="append",
+                        help="what to look for, for every image; may be given several times")  # fmt: skip
     parser.add_argument("--no-note", action="store_true", default=None,
                         help="ask a model with a null note for all that it finds")  # fmt: skip
     parser.add_argument("--table", "--csv", type=Path, help="CSV or Excel table: a column of images, one of notes")
@@ -33,10 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--optimize", action="store_true", default=None,
                         help="fewer operations, the same mask up to rounding")  # fmt: skip
+    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
+                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
     bulk = parser.add_argument_group("many images")
     bulk.add_argument("--resume", action="store_true", help="leave out what an interrupted run has written already")
     bulk.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N",
                       help="only every N-th image from the I-th on (from 0), for N processes with one output")  # fmt: skip
+    large = parser.add_argument_group("large images")
+    large.add_argument("--tile", type=positive_integer, metavar="PIXELS",
+                       help="cut images into overlapping squares of this side, and ask each by itself")  # fmt: skip
+    large.add_argument("--overlap", type=share, default=0.25, help="of neighbouring tiles, 0 to below 1")
     volumes = parser.add_argument_group("volumes")
     volumes.add_argument("--orientation", choices=("image", "patient"),
                          help="whose left the note means; needed for volumes")  # fmt: skip
@@ -70,16 +78,14 @@ def run(args: argparse.Namespace) -> int:
     if not requests and not volumes:
         print(f"Nothing left to do: {args.output} has every mask.")
         return 0
-    model, processor = load_model(args.model, prune=args.prune, device=args.device)
+    model, processor = _loaded(args)
     try:
         (args.output / SETTINGS).write_text(settings)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
-    if args.optimize:
-        model = model.optimize_for_inference()
     if args.no_note and not model.config.note_dropout:
         raise CommandError(f"{args.model} was trained with notes only: give --note or --table.")
-    _announce_long_notes(processor, [note for _, note in requests] + [args.note] * bool(volumes))
+    _announce_long_notes(processor, [note for _, note in requests] + (args.note if volumes else []))
     failures = _write_masks(args, model, processor, requests, stems)
     for path, stem in zip(volumes, volume_stems, strict=True):
         failures += _write_volume(args, model, processor, path, stem)
@@ -89,6 +95,17 @@ def run(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"reclmis predict: {failure}", file=sys.stderr)
     return 0 if not failures else (1 if done else 2)
+
+
+def _loaded(args: argparse.Namespace) -> tuple[Any, Any]:
+    if args.backend == "torch":
+        model, processor = load_model(args.model, prune=args.prune, device=args.device)
+        return (model.optimize_for_inference() if args.optimize else model), processor
+    if args.device != "cpu":
+        raise CommandError(f"--backend {args.backend} computes on the CPU; leave --device {args.device} out.")
+    if args.optimize:
+        raise CommandError("--optimize is chosen when a model is exported; leave it out.")
+    return load_exported(args.model, args.backend)
 
 
 def _remaining(args: argparse.Namespace, asked: list, stems: list[str], ending: str) -> tuple[list, list[str]]:
@@ -105,7 +122,21 @@ def _checked_settings(args: argparse.Namespace) -> str:
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
     """
-    names = ("model", "note", "no_note", "optimize", "table", "threshold", "orientation", "window", "plane", "view")
+    names = (
+        "model",
+        "note",
+        "no_note",
+        "optimize",
+        "table",
+        "threshold",
+        "backend",
+        "tile",
+        "overlap",
+        "orientation",
+        "window",
+        "plane",
+        "view",
+    )
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
     path = args.output / SETTINGS
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
@@ -133,8 +164,10 @@ def _check_volume_arguments(args: argparse.Namespace) -> None:
         )
     if args.no_note:
         raise CommandError("volumes need --note, with --orientation.")
-    if args.note is None or not args.note.strip():
-        raise CommandError("volumes need --note: what to look for in all of their slices.")
+    if args.tile is not None:
+        raise CommandError("slices of a volume are not cut into tiles; leave --tile out.")
+    if args.note is None or len(args.note) != 1 or not args.note[0].strip():
+        raise CommandError("volumes need one --note: what to look for in all of their slices.")
 
 
 def _write_volume(args, model, processor, path: Path, stem: str) -> list[str]:
@@ -145,7 +178,7 @@ def _write_volume(args, model, processor, path: Path, stem: str) -> list[str]:
     try:
         volume = read_volume(path, window=args.window, plane=args.plane, view=args.view)
         answer = predict_volume(
-            model, processor, volume, args.note, orientation=args.orientation, batch_size=args.batch_size,
+            model, processor, volume, args.note[0], orientation=args.orientation, batch_size=args.batch_size,
             threshold=args.threshold, progress=True,
         )  # fmt: skip
     except (ValueError, ImportError) as error:
@@ -178,7 +211,8 @@ def _write_masks(args, model, processor, requests, stems) -> list[str]:
 
     with bar, warnings.catch_warnings():
         warnings.simplefilter("ignore", NoteTooLongWarning)  # announced already, all at once
-        options = {"batch_size": args.batch_size, "threshold": args.threshold, "on_error": note_failure}
+        options = {"batch_size": args.batch_size, "threshold": args.threshold, "on_error": note_failure,
+                   "tile": args.tile, "overlap": args.overlap}  # fmt: skip
         for prediction in predict(model, processor, requests, **options):
             target = args.output / stems[prediction.index]
             try:
@@ -211,18 +245,18 @@ def _announce_long_notes(processor, notes: list[str | None]) -> None:
 
 
 def collect_requests(
-    images: list[Path], note: str | None, table: Path | None, no_note: bool | None = None
+    images: list[Path], notes: list[str] | None, table: Path | None, no_note: bool | None = None
 ) -> list[tuple[Path, str]] | list[tuple[Path, None]]:
-    """Pairs of path and note, from files and folders with one note or none, or from a table.
+    """Pairs of path and note, from files and folders with the same notes or none, or from a table.
 
-    Images without a table row, and an empty `note`, end the command; what is wrong with a single image does not.
+    Images without a table row, and an empty note, end the command; what is wrong with a single image does not.
 
     Raises:
         CommandError: nothing to do, an empty note, or a table that does not fit the images.
     """
-    if note is not None and table is not None:
+    if notes is not None and table is not None:
         raise CommandError("give either --note for all images, or --table with one note per image, not both.")
-    if no_note and (note is not None or table is not None):
+    if no_note and (notes is not None or table is not None):
         raise CommandError("--no-note goes without --note and --table.")
     if no_note:
         if not images:
@@ -230,13 +264,13 @@ def collect_requests(
         return [(path, None) for path in images]
     if table is not None:
         return _requests_of_table(images, table)
-    if note is None:
+    if notes is None:
         raise CommandError("say what to look for: --note for all images, or --table with one note per image.")
-    if not note.strip():
+    if not all(note.strip() for note in notes):
         raise CommandError("the note is empty; say what to look for, as in --note 'upper left lung'.")
     if not images:
         raise CommandError("give at least one image.")
-    return [(path, note) for path in images]
+    return [(path, note) for path in images for note in notes]
 
 
 def sort_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -355,4 +389,10 @@ def probability(text: str) -> float:
 def positive_integer(text: str) -> int:
     if (value := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    if not 0 <= (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, got {text}")
     return value

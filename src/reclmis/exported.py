@@ -1,0 +1,205 @@
+"""An exported model in ONNX Runtime or OpenVINO, which is asked as a [`RecLMISModel`] is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from .configuration_reclmis import RecLMISConfig
+from .errors import MissingPackageError, one_line
+from .exporting import GRAPHS, IMAGE_ENCODER, MANIFEST, MASK_DECODER, TEXT_ENCODER, Manifest
+from .image_embeddings import ImageEmbeddings
+from .modeling_reclmis import RecLMISOutput
+
+Backend = Literal["onnxruntime", "openvino"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+_FILES = ["*.json", "*.onnx", "*.onnx.data", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class _TextSide:
+    """What others ask of a text encoder."""
+
+    width: int
+    vocab_size: int
+
+
+class ExportedModel:
+    """Graphs of [`reclmis.exporting.export_onnx`] in a runtime, on the CPU.
+
+    ```python
+    >>> model = ExportedModel.from_pretrained("exported", backend="onnxruntime")
+    >>> outputs = model(**processor(images=image, text=note, return_tensors="pt"))
+    ```
+
+    It answers as the model does, through the same names: calls, `get_image_embeddings`, `encode_text`, and
+    [`reclmis.prediction.predict`]. There are no losses and no inner features.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+    training = False
+
+    def __init__(self, config: RecLMISConfig, manifest: Manifest, runners: dict[str, Any], backend: Backend) -> None:
+        self.config = config
+        self.manifest = manifest
+        self.backend = backend
+        self.text_encoder = _TextSide(manifest.text_width, manifest.vocab_size)
+        self._runners = runners
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, backend: Backend = "onnxruntime", threads: int | None = None
+    ) -> "ExportedModel":
+        """Loads what `reclmis export` wrote.
+
+        Args:
+            folder: local, or the id of a Hub repository that holds such files.
+            backend: `"onnxruntime"` or `"openvino"`.
+            threads: of a call; `None` takes as many as PyTorch does.
+
+        Raises:
+            MissingPackageError: the runtime is not installed.
+            FileNotFoundError: no export here, or one that lacks a graph.
+            ValueError: an unknown backend, or files that cannot be read.
+        """
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        if threads is not None and threads < 1:
+            raise ValueError(f"`threads` must be at least 1, got {threads}.")
+        path = Path(folder)
+        if not path.is_dir() and str(folder).count("/") == 1:
+            from huggingface_hub import snapshot_download
+
+            path = Path(snapshot_download(str(folder), allow_patterns=_FILES))
+        manifest = Manifest.read(path)
+        absent = [f"{name}.onnx" for name in GRAPHS if not (path / f"{name}.onnx").is_file()]
+        if absent:
+            raise FileNotFoundError(f"{path} lacks {', '.join(absent)}. Export the model again.")
+        run: type = _OnnxRuntime if backend == "onnxruntime" else _OpenVino
+        runners = {name: run(path / f"{name}.onnx", threads) for name in GRAPHS}
+        return cls(RecLMISConfig.from_pretrained(path), manifest, runners, backend)
+
+    def eval(self) -> "ExportedModel":
+        """Itself: there is no other mode."""
+        return self
+
+    @property
+    def backbone_stride(self) -> int:
+        """Height and width of the image must be divisible by this."""
+        return self.manifest.stride
+
+    def get_image_embeddings(self, pixel_values: torch.Tensor) -> ImageEmbeddings:
+        """See [`RecLMISModel.get_image_embeddings`]."""
+        height, width = pixel_values.shape[-2:]
+        fixed, stride = self.manifest.image_size, self.manifest.stride
+        if fixed is not None and [height, width] != fixed:
+            raise ValueError(f"This export takes images of {fixed[0]} x {fixed[1]} pixels, got {height} x {width}.")
+        if height % stride or width % stride:
+            raise ValueError(f"The image has {height} x {width} pixels, but this export needs multiples of {stride}.")
+        own = self.config.image_size
+        if self.backend == "openvino" and self.manifest.antialiased and (height, width) != (own, own):
+            raise ValueError(
+                f"The image has {height} x {width} pixels, and at any size but {own} x {own} this backbone resizes its "
+                "positions in a way that OpenVINO does not know. Let the processor resize the image, or use onnxruntime."
+            )
+        visual, *skips = self._run(IMAGE_ENCODER, pixel_values=pixel_values.float())
+        return ImageEmbeddings(visual, tuple(skips), (height, width))
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """See [`RecLMISModel.encode_text`]."""
+        length = self.config.max_text_length
+        if input_ids.shape[1] != length:
+            raise ValueError(f"This export reads notes of {length} tokens, padding included, got {input_ids.shape[1]}.")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.config.note_dropout:
+            # An encoder must not be asked to attend to nothing.
+            mask = torch.where(mask.bool().any(dim=1, keepdim=True), mask, 1)
+        return self._run(TEXT_ENCODER, input_ids=input_ids.long(), attention_mask=mask.long())[0]
+
+    def __call__(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        image_embeddings: ImageEmbeddings | None = None,
+    ) -> RecLMISOutput:
+        """Mask logits, and presence where it is judged; arguments as [`RecLMISModel.forward`]'s of these names.
+
+        Raises:
+            ValueError: inputs that do not fit each other or the graphs.
+        """
+        if (pixel_values is None) == (image_embeddings is None):
+            raise ValueError("Pass either `pixel_values`, or `image_embeddings` from `get_image_embeddings`.")
+        images = image_embeddings if image_embeddings is not None else self.get_image_embeddings(pixel_values)  # type: ignore[arg-type]
+        if text_hidden_states is None and input_ids is None and self.config.note_dropout:
+            shape = (len(images), self.config.max_text_length)
+            text_hidden_states = torch.zeros(*shape, self.text_encoder.width)
+            attention_mask = torch.zeros(shape, dtype=torch.long)
+        if text_hidden_states is None:
+            if input_ids is None:
+                raise ValueError("A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`.")
+            text_hidden_states = self.encode_text(input_ids, attention_mask)
+        notes, count = len(text_hidden_states), len(images)
+        if attention_mask is None:
+            attention_mask = torch.ones(text_hidden_states.shape[:2], dtype=torch.long)
+        if count not in (1, notes):
+            raise ValueError(f"{count} images, but {notes} notes.")
+        index = torch.zeros(notes, dtype=torch.long) if count == 1 else torch.arange(notes)
+        skips = {f"skip_{number}": skip for number, skip in enumerate(images.skips)}
+        logits, *judged = self._run(
+            MASK_DECODER, text_hidden_states=text_hidden_states.float(), attention_mask=attention_mask.long(),
+            image_index=index, visual=images.visual, **skips,
+        )  # fmt: skip
+        return RecLMISOutput(logits=logits, presence_logits=judged[0] if judged else None)
+
+    def _run(self, graph: str, **inputs: torch.Tensor) -> list[torch.Tensor]:
+        arrays = {name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in inputs.items()}
+        return [torch.from_numpy(array) for array in self._runners[graph](arrays)]
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, threads: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackageError(
+                "ONNX Runtime is not installed; `pip install reclmis[onnx]` brings it."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read: {one_line(error)}. Export the model again.") from error
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return self._session.run(None, arrays)
+
+
+class _OpenVino:
+    def __init__(self, path: Path, threads: int | None) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingPackageError(
+                "OpenVINO is not installed; `pip install reclmis[openvino]` brings it."
+            ) from error
+        # Elsewhere it may choose bfloat16 by itself, which moves the mask.
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+                    "INFERENCE_NUM_THREADS": threads or torch.get_num_threads()}  # fmt: skip
+        try:
+            self._request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read: {one_line(error)}. Export the model again.") from error
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        outputs = self._request.infer(arrays, share_inputs=True, share_outputs=False)
+        return [outputs[number] for number in range(len(outputs))]
+
+
+__all__ = ["BACKENDS", "MANIFEST", "Backend", "ExportedModel"]
