@@ -40,3 +40,14 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"No development data at {SHARED}; set RECLMIS_SHARED to run this test.")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A model with a null note, and the folder of its export to ONNX, which takes a while to make."""
+    from reclmis.exporting import export_onnx
+    from tests.parts import NOTE_TEXT, lively, tiny_model, tiny_processor
+
+    model = lively(tiny_model(text_config=NOTE_TEXT, note_dropout=0.2))
+    processor = tiny_processor(["upper left lung", "lower right lung"])
+    return model, export_onnx(model, processor, tmp_path_factory.mktemp("one") / "exported")

@@ -83,12 +83,6 @@ def test_masks_of_predict(pair):
         np.testing.assert_allclose(ours.probability, theirs.probability, atol=1e-3)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    model = lively(tiny_model(text_config=NOTE_TEXT, note_dropout=0.2))
-    return model, export_onnx(model, tiny_processor(NOTES), tmp_path_factory.mktemp("one") / "exported")
-
-
 def test_answers_without_a_note_where_the_model_does(exported):
     model, folder = exported
     other = ExportedModel.from_pretrained(folder, threads=1)

@@ -10,6 +10,8 @@ COMMANDS = {
     "predict": "segment images as their notes say",
     "convert": "turn a released checkpoint into one of ours",
     "export": "write a model for ONNX Runtime or OpenVINO",
+    "quantize": "turn an exported model into 8 bits",
+    "demo": "try a model in the browser",
     "push": "publish a model on the Hub, with a card",
     "cache-notes": "replace a model's text encoder by the encoded notes that it will be asked",
     "data": "audit, unpack and export datasets, and write notes for masks",

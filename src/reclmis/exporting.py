@@ -170,12 +170,12 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, optimize: bool =
         ValueError: a model whose text encoder only looks notes up, or a folder that holds something else.
         RuntimeError: ONNX Runtime does not compute what the model does.
     """
-    _check_packages("onnx", "onnxscript", "onnxruntime")
+    check_packages("onnx", "onnxscript", "onnxruntime")
     folder = Path(folder)
     check_target(folder)
     ready = _prepared(model, optimize)
     graphs = _graphs(ready)
-    with _new_folder(folder) as new:
+    with new_folder(folder) as new:
         for name, graph in graphs.items():
             _write_onnx(graph, new / f"{name}.onnx")
         processor.save_pretrained(new)
@@ -208,7 +208,7 @@ def _manifest_of(model: Any, optimized: bool, antialiased: bool) -> Manifest:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside this one, which takes its name when all went well."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as temporary:
@@ -220,7 +220,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         shutil.move(new, folder)
 
 
-def _check_packages(*names: str) -> None:
+def check_packages(*names: str) -> None:
     from importlib.util import find_spec
 
     missing = [name for name in names if find_spec(name) is None]
