@@ -171,7 +171,48 @@ def absence(result: dict) -> str:
     return "\n".join(lines)
 
 
+def speed(result: dict) -> str:
+    roof = result["roof_seconds"]
+    lines = [f"| {result['image_size']} pixels, {result['threads']} threads | ms | note known | of the roof "
+             "| cold start | peak memory | GMAC |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, row in result["rows"].items():
+        if name == "roof":
+            continue
+        share = f"{row['seconds_known_note'] / roof:.2f}" if name.startswith("base") else ""
+        lines.append(f"| {name} | {1000 * row['seconds']:.0f} | {1000 * row['seconds_known_note']:.0f} | {share} | "
+                     f"{row['cold_seconds']:.1f} s | {row['peak_growth_bytes'] / 1e6:.0f} MB | "
+                     f"{(row['macs'] + row['text_macs']) / 1e9:.1f} |")  # fmt: skip
+    many = result["throughput"]["base: openvino"]["notes"]
+    seconds = ", ".join(f"{number}: {1000 * taken:.0f}" for number, taken in many.items())
+    imports = result["imports"]["beyond_torch_transformers_torchvision_timm"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines.append(
+        f"\nThe roof, {1000 * roof:.0f} ms, is `base` with nothing saved and without its text encoder at the rate of one "
+        f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second); a note that is known was "
+        f"encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
+        f"model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. `{result['command']}`, medians of "
+        f"{result['repeats']} answers in turns, random weights; {versions}."
+    )
+    return "\n".join(lines)
+
+
+def quantization(result: dict) -> str:
+    lines = ["| checkpoint | form | Dice per image | IoU per image | size | ms |", "|---|---|---|---|---|---|"]
+    for name, run in result["runs"].items():
+        for form, row in run["forms"].items():
+            size = f"{row['bytes'] / 1e6:.1f} MB" if "bytes" in row else ""
+            dice, iou = (100 * row["metrics"][metric] for metric in METRICS[:2])
+            lines.append(f"| {name} | {form} | {dice:.2f} | {iou:.2f} | {size} | {1000 * row['seconds']:.0f} |")
+    splits = "; ".join(f"{name}: {run['images']} validation images, split sha256 `{run['sha256'][:12]}`"
+                       for name, run in result["runs"].items())  # fmt: skip
+    lines.append(f"\n`benchmarks/quantization.py`, {result['threads']} threads, medians of {result['repeats']} answers in "
+                 f"turns. {splits}.")  # fmt: skip
+    return "\n".join(lines)
+
+
 TABLES = {
+    "speed": speed,
+    "quantization": quantization,
     "absence-synthetic": absence,
     "training_floor": training_floor,
     "recipe_cost": recipe_cost,

@@ -19,18 +19,7 @@ from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
 from reclmis.losses import NonFiniteLossError, total_loss
 from reclmis.training.checkpoint import read_record
 from tests.conftest import REPOSITORY
-
-OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny", "--image_size", "32", "--epochs", "2",
-           "--batch_size", "4", "--tracker", "none", "--set", 'visual_config={"widths":[4,8,12]}', "hidden_size=16",
-           "decoder_widths=[8,8]", 'text_config={"hidden_size":16,"num_hidden_layers":1,"num_attention_heads":2}',
-           "reconstruction_layers=1", "dropout=0.1"]  # fmt: skip
-
-
-def run(output, *more, check=True):
-    """In a process of its own: Accelerate keeps global state."""
-    command = [sys.executable, "examples/train.py", *OPTIONS, "--output_dir", str(output), *more]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=check)
+from tests.examples.runs import OPTIONS, SETTINGS, run
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +234,7 @@ def test_what_stops_a_run_says_what_is_left(example, straight, tmp_path, error, 
 
 def test_an_interrupt_leaves_a_checkpoint_and_a_sentence(tmp_path):
     command = [sys.executable, "examples/train.py", *OPTIONS, "--epochs", "2000", "--output_dir", str(tmp_path)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **SETTINGS}
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         # A shell's background jobs, and all their children, ignore the signal.

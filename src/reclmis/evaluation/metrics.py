@@ -1,32 +1,71 @@
-"""Dice and IoU (paper eq. 12-13), always in both families that the field's tables mix."""
+"""Dice and IoU (paper eq. 12-13), sensitivity and precision, always in both families that the field's tables mix."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 
 from ..distributed import is_distributed
 
-# Per class: pixels in both, in the prediction, in the mask.
-Counts = tuple[tuple[int, int, int], ...]
+# Pixels in both, in the prediction, in the mask; and that for each foreground class.
+ClassCounts = tuple[int, int, int]
+Counts = tuple[ClassCounts, ...]
+
+EMPTY_POLICY = "Nothing predicted where nothing is: 1. Only one of the two empty: 0. No image is left out."
+
+
+def dice_of(counts: ClassCounts) -> float:
+    """Twice the pixels in both, by those of either (eq. 12)."""
+    both, ours, truth = counts
+    return 2 * both / (ours + truth) if ours + truth else 1.0
+
+
+def iou_of(counts: ClassCounts) -> float:
+    """Pixels in both, by those in either (eq. 13)."""
+    both, ours, truth = counts
+    union = ours + truth - both
+    return both / union if union else 1.0
+
+
+def sensitivity_of(counts: ClassCounts) -> float:
+    """What was found of the mask. Nothing can be found of an empty mask, so that the policy above decides."""
+    both, ours, truth = counts
+    return both / truth if truth else float(not ours)
+
+
+def precision_of(counts: ClassCounts) -> float:
+    """What of the prediction is right. An empty prediction is right where the mask is empty, and scores 0 elsewhere."""
+    both, ours, truth = counts
+    return both / ours if ours else float(not truth)
+
+
+SCORES: dict[str, Callable[[ClassCounts], float]] = {
+    "dice": dice_of,
+    "iou": iou_of,
+    "sensitivity": sensitivity_of,
+    "precision": precision_of,
+}
 
 
 class SegmentationMeter:
     """Collects integer counts per image; metrics are computed from them at the end.
 
-    - `dice_per_image`, `iou_per_image`: the mean over images (eq. 12-13). With K > 1, over foreground classes as well.
-    - `dice_pooled`, `iou_pooled`: one count over the whole set, per class, then averaged. IoU = Dice / (2 - Dice) here.
+    - `dice_per_image`, `iou_per_image`, `sensitivity_per_image`, `precision_per_image`: the mean over images (eq. 12-13).
+      With K > 1, over foreground classes as well.
+    - `dice_pooled`, `iou_pooled`, `sensitivity_pooled`, `precision_pooled`: one count over the whole set, per class, then
+      averaged. IoU = Dice / (2 - Dice) here.
 
-    An empty prediction of an empty mask scores 1; an empty one of a mask, or a prediction where nothing is, scores 0.
-    Counts are integers and sums are exact, so batch size, order and number of processes change nothing.
+    An empty prediction of an empty mask scores 1 in all of them; an empty one of a mask, or a prediction where nothing is,
+    scores 0, also where a quotient would be undefined (sensitivity of an empty mask, precision of an empty prediction): so
+    every metric is a mean over the same images. Counts are integers and sums are exact, so batch size, order and number of processes change nothing.
 
     Args:
         num_labels: K. 1 is binary; with K > 1 class 0 is background and not scored.
     """
 
     def __init__(self, num_labels: int = 1) -> None:
-        self.classes = (1,) if num_labels == 1 else tuple(range(1, num_labels))
+        self.classes = foreground_classes(num_labels)
         # By id; images without one go by a running number, which is no string.
         self._counts: dict[str | int, Counts] = {}
 
@@ -51,12 +90,7 @@ class SegmentationMeter:
             raise ValueError(f"{len(prediction)} predictions, but {len(target)} masks{named}.")
         for index, (ours, truth) in enumerate(zip(prediction, target, strict=True)):
             name = len(self) if ids is None else str(ids[index])
-            ours, truth = torch.as_tensor(ours), torch.as_tensor(truth)
-            if ours.shape != truth.shape:
-                raise ValueError(f"Image {name!r}: prediction {list(ours.shape)}, mask {list(truth.shape)}.")
-            self._check_classes(f"Image {name!r}, prediction", ours)
-            self._check_classes(f"Image {name!r}, mask", truth)
-            counts = tuple(_count(ours == c, truth == c) for c in self.classes)
+            counts = count_pixels(ours, truth, self.classes, f"Image {name!r}")
             if self._counts.setdefault(name, counts) != counts:
                 raise ValueError(f"Image {name!r} was added before with another result; ids must be unique.")
 
@@ -90,63 +124,86 @@ class SegmentationMeter:
             self.merge(part)
 
     def compute(self) -> dict[str, float]:
-        """The four metrics, and `images`, their number. With K > 1 also each metric of each foreground class, such as
-        `dice_per_image_class2`.
+        """Each metric in both families, and `images`, their number. With K > 1 also each metric of each foreground class,
+        such as `dice_per_image_class2`.
 
         Raises:
             ValueError: no image was added.
         """
-        if not self._counts:
-            raise ValueError("No image was added, so there is nothing to average.")
-        rows = list(self._counts.values())
-        columns = {c: [row[index] for row in rows] for index, c in enumerate(self.classes)}
-        pooled = {c: _total(column) for c, column in columns.items()}
-        metrics: dict[str, float] = {}
-        for name, score in (("dice", _dice), ("iou", _iou)):
-            metrics[f"{name}_per_image"] = _mean(score(counts) for row in rows for counts in row)
-            metrics[f"{name}_pooled"] = _mean(map(score, pooled.values()))
-            if len(self.classes) > 1:
-                for c in self.classes:
-                    metrics[f"{name}_per_image_class{c}"] = _mean(map(score, columns[c]))
-                    metrics[f"{name}_pooled_class{c}"] = score(pooled[c])
-        return {**metrics, "images": len(rows)}
+        return summarise(list(self._counts.values()), self.classes)
 
     def per_image(self) -> list[dict[str, Any]]:
         """One row per image, by id: its Dice and IoU, over its classes."""
         return [
-            {"id": str(name), "dice": _mean(map(_dice, row)), "iou": _mean(map(_iou, row))}
+            {"id": str(name), "dice": mean(map(dice_of, row)), "iou": mean(map(iou_of, row))}
             for name, row in sorted(self._counts.items(), key=lambda item: (isinstance(item[0], str), item[0]))
         ]
 
-    def _check_classes(self, what: str, values: torch.Tensor) -> None:
-        """A 0/255 mask or a probability would otherwise count as no foreground at all."""
-        if values.is_floating_point():
-            raise ValueError(f"{what}: {values.dtype} values are no class indices; threshold or argmax them first.")
-        least, most = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
-        if least < 0 or most > self.classes[-1]:
-            raise ValueError(f"{what}: values from {least} to {most} are no classes 0 to {self.classes[-1]}.")
+
+def foreground_classes(num_labels: int) -> tuple[int, ...]:
+    """What is scored of a model of K labels."""
+    return (1,) if num_labels == 1 else tuple(range(1, num_labels))
 
 
-def _count(ours: torch.Tensor, truth: torch.Tensor) -> tuple[int, int, int]:
+def count_pixels(prediction: Any, target: Any, classes: Sequence[int], what: str) -> Counts:
+    """The counts of one image, from which every overlap metric follows.
+
+    Args:
+        prediction, target: class indices `[H, W]`, integer or boolean.
+        classes: of the foreground.
+        what: to name in errors.
+
+    Raises:
+        ValueError: unequal sizes, or values that are no class.
+    """
+    ours, truth = torch.as_tensor(prediction), torch.as_tensor(target)
+    if ours.shape != truth.shape:
+        raise ValueError(f"{what}: prediction {list(ours.shape)}, mask {list(truth.shape)}.")
+    _check_classes(f"{what}, prediction", ours, classes)
+    _check_classes(f"{what}, mask", truth, classes)
+    return tuple(_count(ours == c, truth == c) for c in classes)
+
+
+def summarise(rows: Sequence[Counts], classes: Sequence[int]) -> dict[str, float]:
+    """See [`SegmentationMeter.compute`].
+
+    Args:
+        rows: of each image the counts of each class.
+    """
+    if not rows:
+        raise ValueError("No image was added, so there is nothing to average.")
+    columns = {c: [row[index] for row in rows] for index, c in enumerate(classes)}
+    pooled = {c: _total(column) for c, column in columns.items()}
+    metrics: dict[str, float] = {}
+    for name, score in SCORES.items():
+        metrics[f"{name}_per_image"] = mean(score(counts) for row in rows for counts in row)
+        metrics[f"{name}_pooled"] = mean(map(score, pooled.values()))
+        if len(classes) > 1:
+            for c in classes:
+                metrics[f"{name}_per_image_class{c}"] = mean(map(score, columns[c]))
+                metrics[f"{name}_pooled_class{c}"] = score(pooled[c])
+    return {**metrics, "images": len(rows)}
+
+
+def mean(values: Iterable[float]) -> float:
+    """Of an exact sum, so that no order of the values matters."""
+    values = list(values)
+    return math.fsum(values) / len(values)
+
+
+def _check_classes(what: str, values: torch.Tensor, classes: Sequence[int]) -> None:
+    """A 0/255 mask or a probability would otherwise count as no foreground at all."""
+    if values.is_floating_point():
+        raise ValueError(f"{what}: {values.dtype} values are no class indices; threshold or argmax them first.")
+    least, most = (int(values.min()), int(values.max())) if values.numel() else (0, 0)
+    if least < 0 or most > classes[-1]:
+        raise ValueError(f"{what}: values from {least} to {most} are no classes 0 to {classes[-1]}.")
+
+
+def _count(ours: torch.Tensor, truth: torch.Tensor) -> ClassCounts:
     return int((ours & truth).sum()), int(ours.sum()), int(truth.sum())
 
 
-def _total(column: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+def _total(column: Sequence[ClassCounts]) -> ClassCounts:
     both, ours, truth = (sum(part) for part in zip(*column, strict=True))
     return both, ours, truth
-
-
-def _dice(counts: tuple[int, int, int]) -> float:
-    both, ours, truth = counts
-    return 2 * both / (ours + truth) if ours + truth else 1.0
-
-
-def _iou(counts: tuple[int, int, int]) -> float:
-    both, ours, truth = counts
-    union = ours + truth - both
-    return both / union if union else 1.0
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values)

@@ -7,6 +7,7 @@ fits("LLL opacity", mask, orientation="patient").sides           # True, False, 
 ```
 """
 
+from .alteration import paraphrased, side_swapped, with_typos, word_order_shuffled, zone_swapped
 from .contradiction import contradicting_note
 from .finding import KINDS, SIDES, ZONES, Finding, Orientation, Zone
 from .geometry import QATA, Geometry, NoteFit, finding_from_mask, fits, note_from_mask
@@ -35,7 +36,12 @@ __all__ = [
     "note_from_mask",
     "note_survives",
     "note_zones",
+    "paraphrased",
     "paraphrases",
     "parse_note",
     "render",
+    "side_swapped",
+    "with_typos",
+    "word_order_shuffled",
+    "zone_swapped",
 ]

@@ -17,6 +17,7 @@ _INTRODUCTION = (
     "Uploads are deleted within twenty minutes. **For research; not a medical device.**"
 )
 NUM_EXAMPLES = 4
+_LEAST_SIDE = 360
 # Gradio keeps uploads and pictures for a page as temporary files. They are deleted at this age in seconds, looked for as
 # often, and when the page is closed.
 _FORGET_AFTER = 600
@@ -122,11 +123,17 @@ def _shown(answer: Answer, num_labels: int) -> tuple:
     most = max((weight for _, weight in words), default=1.0) if words else 1.0
     return (
         " ".join(sentences),
-        overlay(answer.image, answer.mask),
-        mask_image(mask, 1 if num_labels == 1 else num_labels),
-        None if answer.patch_interest is None else heat(answer.image, answer.patch_interest),
+        _large_enough(overlay(answer.image, answer.mask)),
+        _large_enough(mask_image(mask, 1 if num_labels == 1 else num_labels), Image.Resampling.NEAREST),
+        None if answer.patch_interest is None else _large_enough(heat(answer.image, answer.patch_interest)),
         None if words is None else [(f"{word} ", weight / most) for word, weight in words],
     )
+
+
+def _large_enough(picture: Image.Image, how: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    """A page shows a small picture small."""
+    times = -(-_LEAST_SIDE // min(picture.size))
+    return picture if times <= 1 else picture.resize((times * picture.width, times * picture.height), how)
 
 
 def heat(image: Image.Image, weights: np.ndarray, alpha: float = 0.55) -> Image.Image:
