@@ -191,7 +191,7 @@ def speed(result: dict) -> str:
         f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second); a note that is known was "
         f"encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
         f"model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. `{result['command']}`, medians of "
-        f"{result['repeats']} answers in turns, random weights; {versions}."
+        f"{result['repeats']} turns of three answers, random weights; {versions}."
     )
     return "\n".join(lines)
 

@@ -1,11 +1,12 @@
 """How fast an image and a note become a mask on a CPU: every preset in every runtime, CLIPSeg, and U-Nets without text.
 
-    python benchmarks/speed.py [--image_size 224] [--repeats 9]
+    python benchmarks/speed.py [--image_size 224] [--repeats 5]
 
 Each contender is loaded in a process of its own (cold start: imports, loading and the first answer) and answers when it is
-its turn, so that what else the machine does falls on all alike. The roof is the multiply-adds of `base` without any of
-this package's savings, at the rate of one large matrix product measured in the same turns. Weights are random: they change
-no time. Writes `benchmarks/results/speed.json` and `speed.png`.
+its turn, so that what else the machine does falls on all alike. Before a turn the machine rests until the threads of the
+one before have stopped spinning, and the first answer of a turn, which finds cold caches, is not counted. The roof is the
+multiply-adds of `base` without any of this package's savings, at the rate of one large matrix product measured in the same
+turns. Weights are random: they change no time. Writes `benchmarks/results/speed.json` and `speed.png`.
 """
 
 import argparse
@@ -30,8 +31,11 @@ from reclmis.text.note_tokenizer import build_note_tokenizer
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PRESETS = ("tiny", "small", "base")
-RUNTIMES = ("pytorch", "pytorch, optimised", "onnxruntime", "openvino", "onnxruntime, int8", "openvino, int8")
+RUNTIMES = ("pytorch", "pytorch, optimised", "pytorch, optimised and compiled", "onnxruntime", "openvino",
+            "onnxruntime, int8", "openvino, int8")  # fmt: skip
 UNETS = ("resnet34", "mobilenet_v2", "efficientnet-b0")
+# Idle threads of OpenMP and of the runtimes' own pools spin for up to 0.2 s after an answer.
+REST_SECONDS, ANSWERS_PER_TURN = 0.3, 3
 NOTE = "Bilateral pulmonary infection, two infected areas, upper left lung and lower right lung."
 
 # One line in, one answer out: the parent decides whose turn it is. A line "notes N" asks N notes of one image; "batch N"
@@ -79,9 +83,11 @@ else:
         from reclmis import RecLMISModel
         before = peak()
         model = RecLMISModel.from_pretrained(source, prune_reconstruction=True).to(memory_format=torch.channels_last)
-        if kind.endswith("optimised"):
+        if "optimised" in kind:
             model = model.optimize_for_inference()
         counts["parameters"] = model.num_parameters()
+        if kind.endswith("compiled"):
+            model.compile()
     else:
         from reclmis.exported import ExportedModel
         before = peak()
@@ -200,12 +206,12 @@ def measure(contenders: dict[str, tuple[str, str]], args: argparse.Namespace) ->
         running[name] = Contender(kind, source, args.threads, args.image_size)
         print(f"{name:<45} cold {running[name].facts['cold_seconds']:.1f} s", flush=True)
     seconds: dict[str, dict[str, list[float]]] = {name: {"size": [], "known": []} for name in running}
-    for repeat in range(args.repeats + 2):
+    for _ in range(args.repeats):
         for what in ("size", "known"):
             for name, contender in running.items():
-                taken = contender.seconds(what)
-                if repeat >= 2:
-                    seconds[name][what].append(taken)
+                time.sleep(REST_SECONDS)
+                contender.seconds(what)
+                seconds[name][what] += [contender.seconds(what) for _ in range(ANSWERS_PER_TURN)]
     rows = {}
     for name, contender in running.items():
         whole, known = seconds[name]["size"], seconds[name]["known"]
@@ -262,7 +268,7 @@ def plot(result: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5, help="turns of three answers")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[112, 224, 352])

@@ -102,6 +102,18 @@ def test_export_and_its_backends(folder, images, tmp_path, capsys):
     assert "folder of its own" in refused("export", folder, images, capsys=capsys)
 
 
+def test_a_launcher_shares_the_images_out(folder, images, tmp_path, monkeypatch, capsys):
+    """As `accelerate launch` and torchrun number their processes; what `--share` says goes before."""
+    arguments = [images, "--note", NOTE, "--model", folder, "--no-overlay", "--output"]
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        reclmis("predict", *arguments, tmp_path / rank, capsys=capsys)
+        reclmis("predict", *arguments, tmp_path / f"said-{rank}", "--share", "2/3", capsys=capsys)
+    written = [{path.stem for path in (tmp_path / name).glob("*.png")} for name in ("0", "1", "said-0", "said-1")]
+    assert written == [{"scan0_mask", "scan2_mask"}, {"scan1_mask"}, {"scan2_mask"}, {"scan2_mask"}]
+
+
 def test_shares_of_several_processes_make_one_whole(folder, images, tmp_path, capsys):
     arguments = ("predict", images, "--note", NOTE, "--model", folder, "--output")
     assert reclmis(*arguments, tmp_path / "whole", capsys=capsys)[0] == 0

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reclmis.decoder import MaskDecoder, PixelLevelAttention
+from reclmis.decoder import MaskDecoder, PixelLevelAttention, UpBlock
 
 
 def test_pixel_level_attention_by_hand():
@@ -52,3 +52,20 @@ def test_every_skip_matters():
     for index in range(2):
         changed = [skip + (position == index) for position, skip in enumerate(skips)]
         assert not torch.allclose(decoder(coarsest, changed), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("skip_channels", [0, 5])
+def test_training_computes_the_joined_convolution_and_its_gradients_in_parts(skip_channels):
+    """In float64: the map is upsampled, joined and convolved as the paper draws it, and the parts give the same."""
+    block = UpBlock(6, skip_channels, 4, factor=2).double().train()
+    coarse = torch.randn(2, 6, 3, 5, dtype=torch.float64, requires_grad=True)
+    skip = torch.randn(2, skip_channels, 6, 10, dtype=torch.float64, requires_grad=True) if skip_channels else None
+    inputs = [part for part in (coarse, skip, *block.convs.parameters()) if part is not None]
+    upsampled = torch.nn.functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+    drawn = block.convs(upsampled if skip is None else torch.cat([skip, upsampled], dim=1))
+    parts = block.merge(coarse, skip)
+    assert torch.allclose(parts, drawn, atol=1e-12)
+    weights = torch.randn_like(drawn)
+    expected = torch.autograd.grad((drawn * weights).sum(), inputs)
+    for ours, theirs in zip(torch.autograd.grad((parts * weights).sum(), inputs), expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-9)

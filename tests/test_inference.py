@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from reclmis import RecLMISConfig, RecLMISModel
-from reclmis.inference import FoldedUpBlock, subpixel_weight
+from reclmis.decoder import subpixel_weight
+from reclmis.inference import FoldedUpBlock
 from reclmis.profiling import count_cost
 from tests.parts import TINY_TEXT, lively, make_inputs, tiny_model
 

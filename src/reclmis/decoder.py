@@ -68,10 +68,35 @@ class UpBlock(nn.Module):
 
     def merge(self, coarse: torch.Tensor, prepared: torch.Tensor | None = None) -> torch.Tensor:
         """The rest of the block. One prepared skip may serve a whole batch."""
+        if self.training and self.factor == 2:
+            return self._merge_unjoined(coarse, prepared)
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
         if prepared is None:
             return self.convs(upsampled)
         return self.convs(torch.cat([prepared.expand(upsampled.shape[0], -1, -1, -1), upsampled], dim=1))
+
+    def _merge_unjoined(self, coarse: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
+        """The same up to rounding, without the upsampled map and the concatenation: a training step on a CPU would spend a
+        tenth of its time on them, forward and backward."""
+        first, second = self.convs
+        skips = 0 if skip is None else skip.shape[1]
+        weight = first.conv.weight
+        full = F.conv_transpose2d(coarse, subpixel_weight(weight[:, skips:]), first.conv.bias, stride=2, padding=1)
+        if skip is not None:
+            full = full + F.conv2d(skip, weight[:, :skips], padding=1)
+        return second(F.relu(first.norm(full)))
+
+
+def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
+    """`[O, I, 3, 3]`, padded by 1, over a map upsampled by 2 -> `[I, O, 4, 4]` of a transposed convolution (stride 2,
+    padding 1) over the map itself: 4 instead of 9 multiply-adds per output pixel and channel.
+
+    Upsampling by 2 (nearest) is itself a transposed convolution, with a 2x2 kernel of ones; the two kernels, convolved,
+    are one.
+    """
+    flipped = weight.flip(2, 3).flatten(0, 1)[:, None]
+    merged = F.conv2d(flipped, flipped.new_ones(1, 1, 2, 2), padding=1)
+    return merged.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1).contiguous()
 
 
 class MaskDecoder(nn.Module):

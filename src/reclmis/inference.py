@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .decoder import PixelLevelAttention, UpBlock, gate_pixels
+from .decoder import PixelLevelAttention, UpBlock, gate_pixels, subpixel_weight
 from .modeling_reclmis import TRAINING_ONLY_MODULES
 from .vision.unet import ConvBNReLU
 
@@ -69,18 +69,6 @@ class FoldedUpBlock(nn.Module):
         return F.relu_(self.second(F.relu_(full)))
 
 
-def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
-    """`[O, I, 3, 3]`, padded by 1, over a map upsampled by 2 -> `[I, O, 4, 4]` of a transposed convolution (stride 2,
-    padding 1) over the map itself.
-
-    Upsampling by 2 (nearest) is itself a transposed convolution, with a 2x2 kernel of ones; the two kernels, convolved,
-    are one.
-    """
-    flipped = weight.flip(2, 3).flatten(0, 1)[:, None]
-    merged = F.conv2d(flipped, flipped.new_ones(1, 1, 2, 2), padding=1)
-    return merged.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1).contiguous()
-
-
 @torch.no_grad()
 def optimize_for_inference(model: Any) -> Any:
     """A copy of a [`RecLMISModel`] for inference alone; see its method of this name."""
@@ -116,4 +104,4 @@ def _folded(block: ConvBNReLU) -> nn.Conv2d:
     return fuse_conv_bn_eval(copy.deepcopy(block.conv).eval(), block.norm.eval())
 
 
-__all__ = ["optimize_for_inference", "subpixel_weight", "without_training"]
+__all__ = ["optimize_for_inference", "without_training"]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections import Counter
@@ -39,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
     bulk = parser.add_argument_group("many images")
     bulk.add_argument("--resume", action="store_true", help="leave out what an interrupted run has written already")
-    bulk.add_argument("--share", type=share_of, default=(0, 1), metavar="I/N",
-                      help="only every N-th image from the I-th on (from 0), for N processes with one output")  # fmt: skip
+    bulk.add_argument("--share", type=share_of, metavar="I/N",
+                      help="only every N-th image from the I-th on (from 0), for N processes with one output; "
+                      "`accelerate launch` and torchrun give each of their processes its own")  # fmt: skip
     large = parser.add_argument_group("large images")
     large.add_argument("--tile", type=positive_integer, metavar="PIXELS",
                        help="cut images into overlapping squares of this side, and ask each by itself")  # fmt: skip
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    args.share, args.device = _place(args.share, args.device)
     images, volumes = sort_out(args.images)
     if volumes:
         _check_volume_arguments(args)
@@ -95,6 +98,17 @@ def run(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"reclmis predict: {failure}", file=sys.stderr)
     return 0 if not failures else (1 if done else 2)
+
+
+def _place(share: tuple[int, int] | None, device: str) -> tuple[tuple[int, int], str]:
+    """This process's share and device: as said, or as the launcher that started it has numbered it.
+
+    Processes write files and send each other nothing, so one that fails or is slow holds up none of the others.
+    """
+    number, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    if device == "cuda" and processes > 1:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', number)}"
+    return (number, processes) if share is None else share, device
 
 
 def _loaded(args: argparse.Namespace) -> tuple[Any, Any]:
