@@ -1,6 +1,8 @@
 """Measures a checkpoint: both metric families at the images' own size, and what it owes to the note.
 
 python examples/evaluate.py --model runs/qata/best --dataset path/to/QaTa-COV19 --text_dependence --output result.json
+
+`reclmis evaluate` writes a report of the same figures, with intervals, strata and pictures.
 """
 
 import argparse
@@ -9,9 +11,9 @@ import sys
 from pathlib import Path
 
 from reclmis import RecLMISModel, RecLMISProcessor
-from reclmis.data import build_manifest, load_dataset_by_name, read_manifest
-from reclmis.data.manifest import MANIFEST
+from reclmis.data import build_manifest
 from reclmis.evaluation.predictions import evaluate
+from reclmis.evaluation.splits import load_split, training_warning
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE, text_dependence
 from reclmis.training.record import run_record
 
@@ -34,12 +36,9 @@ def main(argv=None) -> dict:
     args = parse_arguments(argv)
     model = RecLMISModel.from_pretrained(args.model, prune_reconstruction=True)
     processor = RecLMISProcessor.from_pretrained(args.model)
-    if args.dataset == "synthetic":
-        options = {"num_train": args.num_synthetic, "num_validation": max(args.num_synthetic // 4, 1),
-                   "seed": args.seed, "size": model.config.image_size}  # fmt: skip
-    else:
-        options = {"splits": [args.split]}
-    dataset = load_dataset_by_name(args.dataset, **options)[args.split]
+    dataset = load_split(
+        args.dataset, args.split, num_synthetic=args.num_synthetic, seed=args.seed, size=model.config.image_size
+    )
     if args.text_dependence:
         table = text_dependence(model, processor, dataset, seed=args.seed, batch_size=args.batch_size)
     else:
@@ -50,7 +49,8 @@ def main(argv=None) -> dict:
         print(f"{name:<12}{row['dice_per_image']:>12.4f}{row['iou_per_image']:>12.4f}"
               f"{row['dice_pooled']:>13.4f}{row['iou_pooled']:>12.4f}")  # fmt: skip
     content = build_manifest({args.split: dataset})[args.split]
-    warn_of_training_images(args.model, content)
+    if warning := training_warning(args.model, content):
+        print(warning, file=sys.stderr)
     result = run_record(
         args.seed, model=args.model, dataset=Path(args.dataset).name, split=args.split,
         images=len(dataset), sha256=content["sha256"], metrics=table,
@@ -59,19 +59,6 @@ def main(argv=None) -> dict:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=2) + "\n")
     return result
-
-
-def warn_of_training_images(model: str, content: dict) -> None:
-    """Says so where the checkpoint's manifest names images of this split."""
-    if not (Path(model) / MANIFEST).is_file():
-        print(f"{model} has no {MANIFEST} here: whether it was trained on these images is not known.", file=sys.stderr)
-        return
-    seen = len(set(content["samples"]) & set(read_manifest(model)["train"]["samples"]))
-    if seen:
-        print(
-            f"{seen} of these {content['images']} images were trained on: the figures above are no test.",
-            file=sys.stderr,
-        )
 
 
 if __name__ == "__main__":

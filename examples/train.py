@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, DistributedType, ProjectConfiguration, set_seed
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -50,6 +50,7 @@ from reclmis.training import (
 from reclmis.training.checkpoint import read_record, save_checkpoint
 from reclmis.training.optim import optimizer_steps
 from reclmis.training.record import run_record
+from reclmis.training.sharding import is_sharded, load_whole_state, whole_state
 from reclmis.visualization import agreement
 
 
@@ -341,6 +342,10 @@ def train(args) -> dict[str, float]:
         steps_per_epoch=steps, final_ratio=args.final_ratio,
     )  # fmt: skip
     bare = accelerator.unwrap_model(model)
+    if args.ema and is_sharded(bare):
+        raise SystemExit(
+            "--ema averages whole weights, which no process holds here: leave it out, or train without FSDP."
+        )
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True) if args.ema else None
     cache = NoteCache(bare, processor) if bare.config.text_frozen else None
 
@@ -420,18 +425,34 @@ def train(args) -> dict[str, float]:
             accelerator.log({**losses, **values, "learning_rate": schedule.get_last_lr()[0]}, step=epoch + 1)
             show(accelerator, pictures, epoch + 1)
         accelerator.wait_for_everyone()
+        # Where processes share out the model, all of them have to hand over their part.
+        state = training_state(accelerator, optimizer, schedule, average, bare)
+        whole = state["model"] if is_sharded(bare) else None
         if accelerator.is_main_process:
             progress = {"epoch": epoch + 1, "best": best, "best_metric": args.best_metric, "waited": waited,
                         "history": history, "metrics": metrics}  # fmt: skip
             judged = accelerator.unwrap_model(judged)
             if args.keep:
                 name = args.output_dir / "epochs" / f"{epoch + 1:05d}"
-                save_checkpoint(name, judged, processor, record=progress, manifest=manifest)
+                save_checkpoint(name, judged, processor, weights=whole, record=progress, manifest=manifest)
                 keep_newest(name.parent, args.keep)
             if improved:
-                save_checkpoint(args.output_dir / "best", judged, processor, record=progress, manifest=manifest)
-            state = training_state(accelerator, optimizer, schedule, average, bare)
-            save_checkpoint(args.output_dir / "last", bare, processor, state=state, record=progress, manifest=manifest)
+                save_checkpoint(
+                    args.output_dir / "best", judged, processor, weights=whole, record=progress, manifest=manifest
+                )
+            if accelerator.distributed_type == DistributedType.DEEPSPEED:
+                state = (
+                    None  # DeepSpeed keeps its optimiser's parts to itself: such a run can be fine-tuned, not resumed
+                )
+            save_checkpoint(
+                args.output_dir / "last",
+                bare,
+                processor,
+                state=state,
+                weights=whole,
+                record=progress,
+                manifest=manifest,
+            )
             (args.output_dir / "metrics.json").write_text(json.dumps(history, indent=2) + "\n")
         if args.patience is not None and waited >= args.patience:
             accelerator.print(f"No better {args.best_metric} for {waited} epochs: stopping early.")
@@ -446,8 +467,7 @@ def train(args) -> dict[str, float]:
 def training_state(accelerator, optimizer, schedule, average, bare) -> dict:
     """What resuming needs beyond the model: tensors and plain containers only."""
     return {
-        "model": bare.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **whole_state(bare, optimizer.optimizer),
         "schedule": schedule.state_dict(),
         "average": None if average is None else average.state_dict(),
         "random": torch.get_rng_state(),
@@ -457,8 +477,7 @@ def training_state(accelerator, optimizer, schedule, average, bare) -> dict:
 
 
 def restore(state, accelerator, bare, optimizer, schedule, average) -> None:
-    bare.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    load_whole_state(bare, optimizer.optimizer, state)
     schedule.load_state_dict(state["schedule"])
     if average is not None:
         average.load_state_dict(state["average"])

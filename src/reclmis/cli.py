@@ -8,6 +8,10 @@ from .commands import CommandError
 
 COMMANDS = {
     "predict": "segment images as their notes say",
+    "explain": "show in one figure why a mask is where it is",
+    "evaluate": "measure a model on a split: intervals, strata, pictures, comparison",
+    "certify": "show whether a model's mask follows the note",
+    "robustness": "measure a model on worse images, on other datasets, and its probabilities",
     "convert": "turn a released checkpoint into one of ours",
     "export": "write a model for ONNX Runtime or OpenVINO",
     "quantize": "turn an exported model into 8 bits",

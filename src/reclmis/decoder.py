@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise, zip_longest
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,6 +79,8 @@ class UpBlock(nn.Module):
     def _merge_unjoined(self, coarse: torch.Tensor, skip: torch.Tensor | None) -> torch.Tensor:
         """The same up to rounding, without the upsampled map and the concatenation: a training step on a CPU would spend a
         tenth of its time on them, forward and backward."""
+        first: Any
+        second: Any
         first, second = self.convs
         skips = 0 if skip is None else skip.shape[1]
         weight = first.conv.weight

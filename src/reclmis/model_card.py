@@ -8,12 +8,16 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .configuration_reclmis import RecLMISConfig
+from .evaluation.certificate_report import certificate_body
 from .profiling import Cost
 from .training.record import portable_command
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 FAMILIES = {"per_image": "per image", "pooled": "pooled"}
-METRICS = {"dice": "Dice", "iou": "IoU", "sensitivity": "Sensitivity", "precision": "Precision"}
+METRICS = {"dice": "Dice", "iou": "IoU", "sensitivity": "Sensitivity", "precision": "Precision", "hd95": "HD95",
+           "assd": "ASSD"}  # fmt: skip
+# These are lengths, in the evaluation's unit, and no shares.
+LENGTHS = ("hd95", "assd")
 TERMS = {
     "qata-cov19": "QaTa-COV19 (Degerli et al.) with notes by LViT (Li et al.): research use; cite both.",
     "mosmeddata+": "MosMedData+ (Morozov et al., Roy et al.) with notes by LViT (Li et al.): research use; cite them.",
@@ -24,6 +28,7 @@ _EVALUATION_KEYS = ("dataset", "split", "images", "sha256", "seed", "command", "
 _RUN_KEYS = ("command", "seed", "versions", "data")
 _COUNTS = ("images", "notes_changed")
 _MAIN_ROW = "right"
+_CLASS = re.compile(r"_class\d+$")
 
 
 def build_model_card(
@@ -37,6 +42,7 @@ def build_model_card(
     license: str | None = None,
     data_terms: str | None = None,
     template: str | Path = TEMPLATE,
+    certificate: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """Writes the card of a model.
 
@@ -45,11 +51,12 @@ def build_model_card(
         config: the model's.
         cost: of the model as it predicts, see [`reclmis.profiling.count_cost`].
         training_parameters: of the whole model, where the checkpoint holds them.
-        evaluation: what `examples/evaluate.py --output` wrote; `None` says that nothing was measured.
+        evaluation: what `reclmis evaluate` or `examples/evaluate.py --output` wrote; `None` says that nothing was measured.
         run: what training wrote to `run.json`.
         license: identifier of the Hub, such as `"apache-2.0"`.
         data_terms: terms of the training data; those of known datasets are filled in.
         template: Jinja template of the card.
+        certificate: what `reclmis certify` wrote: whether the mask follows the note.
 
     Raises:
         ValueError: an evaluation or run that lacks what a reader needs, or a metric that does not say its family.
@@ -77,8 +84,9 @@ def build_model_card(
         cost=_rounded(cost, training_parameters),
         evaluation=evaluation,
         evaluation_command="" if evaluation is None else portable_command(evaluation["command"]),
-        table="" if evaluation is None else metrics_table(evaluation["metrics"]),
+        table="" if evaluation is None else metrics_table(evaluation["metrics"], evaluation.get("unit", "pixels")),
         depends=len(rows) > 1,
+        certificate="" if certificate is None else certificate_body(certificate, level=3),
         run=run,
         run_command="" if run is None else portable_command(run["command"]),
         versions="" if run is None else ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
@@ -111,7 +119,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     """Entries of the model-index: one per metric under the true notes, its family in its name."""
     results = []
     for name, value in evaluation["metrics"][_MAIN_ROW].items():
-        family = _family(name)
+        family = _family(name, evaluation.get("unit", "pixels"))
         if family is None:
             continue
         metric, title = family
@@ -132,23 +140,31 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     return results
 
 
-def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
-    """A Markdown table, a row per kind of note and a column per metric, in percent."""
-    names = [name for name in metrics[_MAIN_ROW] if name not in _COUNTS]
-    titles = [_family(name)[1] for name in names]  # type: ignore[index]
+def metrics_table(metrics: Mapping[str, Mapping[str, float]], unit: str = "pixels") -> str:
+    """A Markdown table, a row per kind of note and a column per metric, in percent, or in `unit` for surface distances.
+    Metrics of one class are left to the model-index."""
+    names = [name for name in metrics[_MAIN_ROW] if name not in _COUNTS and not _CLASS.search(name)]
+    titles = [_family(name, unit)[1] for name in names]  # type: ignore[index]
     lines = ["| note | " + " | ".join(titles) + " |", "|---" * (len(names) + 1) + "|"]
     for row, values in metrics.items():
-        cells = [f"{100 * values[name]:.1f}" if name in values else "" for name in names]
+        cells = [f"{_shown(name, values[name]):.1f}" if name in values else "" for name in names]
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _family(name: str) -> tuple[str, str] | None:
-    """`"dice_per_image"` -> `("dice", "Dice (per image)")`; `None` where the family is missing."""
-    match = re.fullmatch(rf"(\w+?)_({'|'.join(FAMILIES)})", name)
+def _family(name: str, unit: str = "pixels") -> tuple[str, str] | None:
+    """`"dice_per_image"` -> `("dice", "Dice (per image)")`, `"hd95_per_image"` -> `("hd95", "HD95 (per image, pixels)")`;
+    `None` where the family is missing."""
+    match = re.fullmatch(rf"(\w+?)_({'|'.join(FAMILIES)})(?:_class(\d+))?", name)
     if match is None:
         return None
-    return match[1], f"{METRICS.get(match[1], match[1])} ({FAMILIES[match[2]]})"
+    metric, family, number = match.groups()
+    said = [FAMILIES[family], *([f"class {number}"] if number else []), *([unit] if metric in LENGTHS else [])]
+    return metric, f"{METRICS.get(metric, metric)} ({', '.join(said)})"
+
+
+def _shown(name: str, value: float) -> float:
+    return value if name.partition("_")[0] in LENGTHS else 100 * value
 
 
 def _require(record: Mapping[str, Any], keys: tuple[str, ...], what: str) -> None:

@@ -65,6 +65,7 @@ def card_of_checkpoint(
     run: Mapping[str, Any] | None = None,
     license: str | None = None,
     data_terms: str | None = None,
+    certificate: Mapping[str, Any] | None = None,
 ) -> ModelCard:
     """The card of the model in a folder, which is loaded on the way: what does not load is not published.
 
@@ -85,6 +86,7 @@ def card_of_checkpoint(
         run=run,
         license=license,
         data_terms=data_terms,
+        certificate=certificate,
     )
 
 

@@ -32,6 +32,37 @@ def test_table(prediction, target, dice, iou):
     assert metrics["images"] == 1
 
 
+# Found of the mask, and right of the prediction. Where only one of the two is empty, both are 0, also the one whose quotient
+# is 0 / 0.
+@pytest.mark.parametrize(
+    ("prediction", "target", "sensitivity", "precision"),
+    [
+        (mask([1, 1, 1, 0]), mask([1, 0, 0, 1]), 1 / 2, 1 / 3),
+        (mask([1, 0, 0, 0]), mask([1, 1, 1, 1]), 1 / 4, 1.0),
+        (mask([0, 0, 0, 0]), mask([0, 0, 0, 0]), 1.0, 1.0),
+        (mask([1, 0, 0, 0]), mask([0, 0, 0, 0]), 0.0, 0.0),
+        (mask([0, 0, 0, 0]), mask([1, 0, 0, 0]), 0.0, 0.0),
+    ],
+)
+def test_sensitivity_and_precision(prediction, target, sensitivity, precision):
+    meter = SegmentationMeter()
+    meter.update([prediction], [target])
+    for family in ("per_image", "pooled"):
+        assert meter.compute()[f"sensitivity_{family}"] == pytest.approx(sensitivity)
+        assert meter.compute()[f"precision_{family}"] == pytest.approx(precision)
+
+
+def test_sensitivity_and_precision_in_both_families_and_of_classes():
+    meter = SegmentationMeter(num_labels=3)
+    meter.update([mask([1, 1, 2, 2]), mask([1, 0, 0, 0])], [mask([1, 0, 2, 1]), mask([1, 1, 1, 0])])
+    metrics = meter.compute()
+    # class 1: 1 of 2 and 1 of 3 found, 1 of 2 and 1 of 1 right; class 2: 1 of 1 and nothing of nothing, 1 of 2 right
+    assert metrics["sensitivity_per_image_class1"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert metrics["sensitivity_pooled_class1"] == pytest.approx(2 / 5)
+    assert metrics["precision_per_image_class2"] == pytest.approx((1 / 2 + 1) / 2)
+    assert metrics["precision_pooled"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+
+
 def test_the_two_families_differ_and_pooled_iou_follows_from_pooled_dice():
     meter = SegmentationMeter()
     meter.update([mask([1, 0, 0, 0]), mask([1, 1, 1, 1])], [mask([0, 1, 0, 0]), mask([1, 1, 1, 1])])
@@ -152,6 +183,20 @@ def test_agrees_with_monai():
     assert meter.compute()["iou_per_image"] == pytest.approx(iou.aggregate().item(), abs=1e-6)
 
 
+def test_sensitivity_and_precision_agree_with_monai():
+    metrics = pytest.importorskip("monai.metrics", reason="monai is not installed")
+    ours, truth, _ = cases()
+    rows = [row for row in range(len(ours)) if ours[row].any() and truth[row].any()]
+    meter = SegmentationMeter()
+    meter.update(ours[rows], truth[rows])
+    matrix = metrics.ConfusionMatrixMetric(
+        metric_name=("sensitivity", "precision"), compute_sample=True, reduction="mean"
+    )
+    matrix(y_pred=ours[rows][:, None].float(), y=truth[rows][:, None].float())
+    for name, value in zip(("sensitivity", "precision"), matrix.aggregate(), strict=True):
+        assert meter.compute()[f"{name}_per_image"] == pytest.approx(value.item(), abs=1e-6)
+
+
 def test_classes_agree_with_monai():
     metrics = pytest.importorskip("monai.metrics", reason="monai is not installed")
     generator = torch.Generator().manual_seed(0)
@@ -174,6 +219,14 @@ def test_agrees_with_segmentation_models_pytorch():
     meter.update(ours, truth, ids)
     counts = smp.metrics.get_stats(ours[:, None], truth[:, None], mode="binary")
     ours_metrics = meter.compute()
+    for name, function in (("sensitivity", smp.metrics.recall), ("precision", smp.metrics.precision)):
+        assert ours_metrics[f"{name}_pooled"] == pytest.approx(function(*counts, reduction="micro").item(), abs=1e-6)
+        # Where one mask is empty, SMP has one answer for 0 / 0, whatever the other mask shows.
+        filled = SegmentationMeter()
+        rows = [row for row in range(len(ids)) if ours[row].any() and truth[row].any()]
+        filled.update(ours[rows], truth[rows])
+        per_image = function(*(part[rows] for part in counts), reduction="micro-imagewise").item()
+        assert filled.compute()[f"{name}_per_image"] == pytest.approx(per_image, abs=1e-6)
     for name, function in (("dice", smp.metrics.f1_score), ("iou", smp.metrics.iou_score)):
         pooled = function(*counts, reduction="micro").item()
         per_image = function(*counts, reduction="micro-imagewise", zero_division=1.0).item()

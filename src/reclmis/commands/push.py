@@ -11,6 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="model folder, as save_pretrained or training wrote it")
     parser.add_argument("repo_id", help="org/name")
     parser.add_argument("--evaluation", type=Path, help="JSON that examples/evaluate.py wrote, for the card")
+    parser.add_argument("--certificate", type=Path, help="JSON that `reclmis certify` wrote, for the card")
     parser.add_argument("--run", type=Path, dest="record", help="run.json of the training, for the card; by default the "
                         "one beside the folder")  # fmt: skip
     parser.add_argument("--license", help="identifier of the Hub, such as apache-2.0")
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
                 run=None if record is None else read_record(record),
                 license=args.license,
                 data_terms=args.data_terms,
+                certificate=None if args.certificate is None else read_record(args.certificate),
             )
         if args.card_only is not None:
             args.card_only.write_text(str(card), encoding="utf-8")

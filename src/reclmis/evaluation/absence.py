@@ -36,7 +36,7 @@ def absence(
     notes: dict[str, list[str | None]] = {"right": list(dataset["note"])}
     if model.config.note_dropout:
         notes["none"] = [None] * len(dataset)
-    notes["contradicting"] = _contradicting(dataset, seed, orientation)
+    notes["contradicting"] = contradicting_notes(dataset, seed, orientation)
     notes["denial"] = [DENIAL] * len(dataset)
     table: dict[str, dict[str, float]] = {}
     presences: dict[str, list[float]] = {}
@@ -61,7 +61,9 @@ def absence(
     return table
 
 
-def _contradicting(dataset: Any, seed: int, orientation: Orientation) -> list[str | None]:
+def contradicting_notes(dataset: Any, seed: int, orientation: Orientation) -> list[str | None]:
+    """For every row a note of which the image shows nothing: the dataset's `absent_note`, or what [`contradicting_note`]
+    writes, taking it that the mask shows all of the finding."""
     if ABSENT in dataset.column_names:
         return list(dataset[ABSENT])
     masks = (read_mask(row["mask"]) for row in dataset.select_columns(["mask"]))

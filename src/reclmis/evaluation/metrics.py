@@ -58,7 +58,9 @@ class SegmentationMeter:
 
     An empty prediction of an empty mask scores 1 in all of them; an empty one of a mask, or a prediction where nothing is,
     scores 0, also where a quotient would be undefined (sensitivity of an empty mask, precision of an empty prediction): so
-    every metric is a mean over the same images. Counts are integers and sums are exact, so batch size, order and number of processes change nothing.
+    every metric is a mean over the same images.
+
+    Counts are integers and sums are exact, so batch size, order and number of processes change nothing.
 
     Args:
         num_labels: K. 1 is binary; with K > 1 class 0 is background and not scored.

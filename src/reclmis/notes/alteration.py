@@ -7,7 +7,6 @@ function of the note and a seed.
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from string import ascii_lowercase
 from zlib import crc32
 
 import numpy as np

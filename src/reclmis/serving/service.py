@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..explanation.words import words_of
 from ..image_embeddings import ImageEmbeddings
 from ..images import read_image
 from ..processing_reclmis import NoteTooLongWarning
@@ -37,7 +38,8 @@ class Answer:
         presence: probability that the image shows what the note describes, `None` for models that do not judge it.
         patch_interest: float32 `[h, w]`, where in the image the note is about (W_poi, eq. 2), sums to 1; `None` when the
             model is pruned or was trained without it.
-        word_interest: tokens of the note and how much each matters (W_woi, eq. 3), sums to 1; `None` likewise.
+        word_interest: words of the note and how much each matters (W_woi, eq. 3), summed over its tokens; with special
+            tokens, which are left out, they sum to 1. `None` likewise.
         remarks: sentences that should be shown with the mask.
     """
 
@@ -139,15 +141,8 @@ class SegmentationService:
     def _words(self, outputs: Any, tokens: dict[str, torch.Tensor], note: str | None) -> list[tuple[str, float]] | None:
         if outputs.word_interest is None or note is None:
             return None
-        tokenizer = self.processor.tokenizer
-        ids, weights = tokens["input_ids"][0].tolist(), outputs.word_interest[0].tolist()
-        special = set(tokenizer.all_special_ids)
-        real = tokens["attention_mask"][0].bool().tolist()
-        return [
-            (tokenizer.decode([token]).strip(), weight)
-            for token, weight, counts in zip(ids, weights, real, strict=True)
-            if counts and token not in special
-        ]
+        ids, real = (tokens[name][0].tolist() for name in ("input_ids", "attention_mask"))
+        return words_of(self.processor.tokenizer, note, ids, real).weighted(outputs.word_interest[0].tolist())
 
 
 __all__ = ["Answer", "RefusedRequest", "SegmentationService"]

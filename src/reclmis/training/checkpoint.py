@@ -21,6 +21,7 @@ def save_checkpoint(
     processor: Any,
     *,
     state: dict[str, Any] | None = None,
+    weights: dict[str, Any] | None = None,
     record: dict | None = None,
     manifest: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -34,6 +35,7 @@ def save_checkpoint(
         folder: the checkpoint. One that is there is replaced.
         model, processor: with `save_pretrained`.
         state: tensors and plain containers needed to go on training.
+        weights: the model's, where no process holds all of them, see [`reclmis.training.sharding`].
         record: what to write into the marker: epoch, step, metrics.
         manifest: of the data, see [`reclmis.data.build_manifest`]; it stays with the model.
     """
@@ -42,7 +44,8 @@ def save_checkpoint(
     fresh, old = _fresh(folder), _old(folder)
     _finish_exchange(folder)
     _remove(fresh)
-    model.save_pretrained(fresh)
+    # A copy, as saving takes what it has written out of the dictionary.
+    model.save_pretrained(fresh, state_dict=None if weights is None else dict(weights))
     processor.save_pretrained(fresh)
     if manifest is not None:
         write_manifest(manifest, fresh / MANIFEST)
