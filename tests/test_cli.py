@@ -112,6 +112,23 @@ def test_a_launcher_shares_the_images_out(folder, images, tmp_path, monkeypatch,
         reclmis("predict", *arguments, tmp_path / f"said-{rank}", "--share", "2/3", capsys=capsys)
     written = [{path.stem for path in (tmp_path / name).glob("*.png")} for name in ("0", "1", "said-0", "said-1")]
     assert written == [{"scan0_mask", "scan2_mask"}, {"scan1_mask"}, {"scan2_mask"}, {"scan2_mask"}]
+    monkeypatch.setenv("RANK", "2")
+    assert "RANK is 2" in refused("predict", *arguments, tmp_path / "none", capsys=capsys)
+    monkeypatch.delenv("WORLD_SIZE")  # a number alone is no launcher's
+    reclmis("predict", *arguments, tmp_path / "all", capsys=capsys)
+    assert len(list((tmp_path / "all").glob("*.png"))) == 3
+
+
+def test_masks_of_other_weights_are_not_mixed(folder, images, tmp_path, capsys):
+    copied = tmp_path / "model"
+    shutil.copytree(folder, copied)
+    arguments = ["predict", images, "--note", NOTE, "--model", copied, "--output", tmp_path / "masks", "--resume"]
+    assert reclmis(*arguments, capsys=capsys)[0] == 0
+    model = RecLMISModel.from_pretrained(copied)
+    torch.nn.init.ones_(model.decoder.head.bias)
+    model.save_pretrained(copied)
+    capsys.readouterr()  # transformers' bars
+    assert "other weights" in refused(*arguments, capsys=capsys)
 
 
 def test_shares_of_several_processes_make_one_whole(folder, images, tmp_path, capsys):

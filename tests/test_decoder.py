@@ -54,6 +54,24 @@ def test_every_skip_matters():
         assert not torch.allclose(decoder(coarsest, changed), before, atol=1e-4)
 
 
+def test_a_convolution_that_is_hooked_or_replaced_is_called():
+    """As shared-out parameters and adapters need."""
+    block, called = UpBlock(6, 5, 4, factor=2).train(), []
+    block.convs[0].conv.register_forward_hook(lambda *_: called.append("hooked"))
+    coarse, skip = torch.randn(2, 6, 3, 5), torch.randn(2, 5, 6, 10)
+    block(coarse, skip)
+    assert called == ["hooked"]
+
+    class Adapted(torch.nn.Conv2d):
+        def forward(self, values):
+            called.append("adapted")
+            return super().forward(values)
+
+    block.convs[0].conv = Adapted(11, 4, 3, padding=1)
+    block(coarse, skip)
+    assert called == ["hooked", "adapted"]
+
+
 @pytest.mark.parametrize("skip_channels", [0, 5])
 def test_training_computes_the_joined_convolution_and_its_gradients_in_parts(skip_channels):
     """In float64: the map is upsampled, joined and convolved as the paper draws it, and the parts give the same."""

@@ -69,7 +69,7 @@ class UpBlock(nn.Module):
 
     def merge(self, coarse: torch.Tensor, prepared: torch.Tensor | None = None) -> torch.Tensor:
         """The rest of the block. One prepared skip may serve a whole batch."""
-        if self.training and self.factor == 2:
+        if self.training and self.factor == 2 and _is_plain(self.convs[0].conv):  # type: ignore[union-attr, arg-type]
             return self._merge_unjoined(coarse, prepared)
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
         if prepared is None:
@@ -88,6 +88,11 @@ class UpBlock(nn.Module):
         if skip is not None:
             full = full + F.conv2d(skip, weight[:, :skips], padding=1)
         return second(F.relu(first.norm(full)))
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether a convolution's weight is all that there is to it: it is neither hooked, wrapped, adapted nor shared out."""
+    return type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks)
 
 
 def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:

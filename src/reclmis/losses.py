@@ -205,8 +205,8 @@ def total_loss(
         NonFiniteLossError: a term is nan or infinite.
     """
     if torch.compiler.is_compiling():
-        finite = torch.stack(list(terms.values())).detach().isfinite()
-        torch._assert_async(finite.all(), f"A loss term among {', '.join(terms)} is not finite.")
+        for name, value in terms.items():
+            torch._assert_async(value.detach().isfinite(), f"The loss term {name!r} is not finite.")
     elif watch is not None:
         watch(terms)
     else:

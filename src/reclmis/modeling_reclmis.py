@@ -310,7 +310,9 @@ class RecLMISModel(PreTrainedModel):
             # A table of notes keeps an entry for none.
             states = self.encode_text(input_ids, attention_mask if hasattr(self.text_encoder, "knows") else readable)
         if self.training:
-            dropped = torch.rand(batch, generator=generator, device=states.device) < self.config.note_dropout
+            # A generator that is None cannot be traced for a batch size that is left open.
+            source = {} if generator is None else {"generator": generator}
+            dropped = torch.rand(batch, device=states.device, **source) < self.config.note_dropout
             given = given & ~dropped
         return states, readable, given
 

@@ -133,6 +133,7 @@ class RecLMISProcessor(ProcessorMixin):
                                 "one trained with `note_dropout` above 0 does without.")  # fmt: skip
             if note is not None and not isinstance(note, str):
                 raise TypeError(f"Note {index} is {note!r}, not a string.")
+            _check_characters(index, note)
         absent = {index for index, note in enumerate(notes) if note is None}
         sentences = [note or "" for note in notes]
         length = self.max_length if max_length is None else max_length
@@ -273,6 +274,13 @@ class RecLMISProcessor(ProcessorMixin):
         if self.on_long_note == "raise":
             raise ValueError(f"{message} Shorten it, or raise `max_length` and the model's `max_text_length`.")
         warnings.warn(f"{message} Those tokens were dropped.", NoteTooLongWarning, stacklevel=stacklevel)
+
+
+def _check_characters(index: int, note: str | None) -> None:
+    """JSON may hold halves of a surrogate pair, which no tokenizer can read."""
+    broken = [letter for letter in note or "" if "\ud800" <= letter <= "\udfff"]
+    if broken:
+        raise ValueError(f"Note {index} holds {broken[0]!r}, half of a character. Send the note as valid Unicode.")
 
 
 def _normalised(notes: list[str], stacklevel: int) -> list[str]:

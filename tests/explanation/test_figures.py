@@ -149,6 +149,17 @@ def test_weightiest_words_are_words(explanation):
     assert weightiest(replace(given, word_interest=None, patch_attention=None)) == []
 
 
+def test_a_word_looks_heavy_only_beside_all_tokens(explanation):
+    def fills(weights, rest):
+        figure = overview(replace(explanation, word_interest=weights, left_out=(("<end>", rest),)))
+        boxes = {text.get_text(): text.get_bbox_patch() for axes in figure.axes for text in axes.texts}
+        return [boxes[word].get_facecolor()[2] for word in explanation.words]
+
+    heavy, light = fills((0.6, 0.3, 0.0), 0.1), fills((0.006, 0.003, 0.0), 0.991)
+    assert heavy[0] == 0.0 and heavy[2] == 1.0 and 0 < heavy[1] < 1  # the mask's orange has no blue
+    assert min(light) > 0.98
+
+
 def test_note_panel(model, processor):
     truth = np.zeros((50, 70), dtype=np.uint8)
     truth[10:20] = 1

@@ -18,7 +18,8 @@ def test_by_hand(padding):
     model, processor = lively(tiny_model(text_config=NOTE_TEXT, text_padding=padding)), tiny_processor(NOTES)
     inputs = processor(images=picture(), text="upper leftm lung", return_tensors="pt")
     ids = inputs["input_ids"][0].tolist()
-    assert processor.tokenizer.convert_ids_to_tokens(ids)[:7] == ["<start>", "Ġupper", "Ġleft", "m", "Ġlung", "<end>", "<pad>"]  # fmt: skip
+    tokens = processor.tokenizer.convert_ids_to_tokens(ids)
+    assert tokens[:7] == ["<start>", "Ġupper", "Ġleft", "m", "Ġlung", "<end>", "<pad>"]
 
     def mask(*hidden):
         changed, real = inputs["input_ids"].clone(), inputs["attention_mask"].clone()

@@ -92,7 +92,8 @@ def test_bad_files_are_answered_with_a_sentence(service, content, message):
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("note", "message"), [("", "empty"), (" ", "empty"), (None, "empty"), ("x" * 2001, "2001")])
+@pytest.mark.parametrize(("note", "message"), [("", "empty"), (" ", "empty"), (None, "empty"), ("x" * 2001, "2001"),
+                                             ("\ud800 lung", "half of a character")])  # fmt: skip
 def test_bad_notes_are_answered_with_a_sentence(service, note, message):
     with pytest.raises(RefusedRequest, match=message):
         service.answer(png(), note)

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..files import replacing, sha256_of
 from . import CommandError
 from .loading import load_exported, load_model
 
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     model, processor = _loaded(args)
     try:
-        (args.output / SETTINGS).write_text(settings)
+        with replacing(args.output / SETTINGS) as temporary:
+            temporary.write_text(settings)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
     if args.no_note and not model.config.note_dropout:
@@ -105,10 +107,18 @@ def _place(share: tuple[int, int] | None, device: str) -> tuple[tuple[int, int],
 
     Processes write files and send each other nothing, so one that fails or is slow holds up none of the others.
     """
-    number, processes = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    try:
+        number, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        number, processes = 0, 1  # not set by a launcher, which sets both
     if device == "cuda" and processes > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', number)}"
-    return (number, processes) if share is None else share, device
+    if share is not None or processes == 1:
+        return share or (0, 1), device
+    if not 0 <= number < processes:
+        raise CommandError(f"RANK is {number} and WORLD_SIZE {processes}: unset them, or say --share I/N.")
+    print(f"Share {number}/{processes}, as the launcher says.")
+    return (number, processes), device
 
 
 def _loaded(args: argparse.Namespace) -> tuple[Any, Any]:
@@ -152,6 +162,7 @@ def _checked_settings(args: argparse.Namespace) -> str:
         "view",
     )
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
+    settings["weights"] = _identity(Path(args.model))
     path = args.output / SETTINGS
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
         raise CommandError(
@@ -163,11 +174,21 @@ def _checked_settings(args: argparse.Namespace) -> str:
         except (ValueError, TypeError) as error:
             raise CommandError(f"{path} cannot be read ({error}); give another folder.") from error
         changed = [name for name in names if before.get(name) != settings[name]]
+        if not changed and before.get("weights") != settings["weights"]:
+            raise CommandError(
+                f"{args.model} holds other weights than when {args.output} was begun; give another folder."
+            )
         if changed:
             name, now = changed[0], settings[changed[0]]
             begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
             raise CommandError(f"{begun}; give the same settings, or another folder.")
     return json.dumps(settings, indent=1) + "\n"
+
+
+def _identity(folder: Path) -> dict[str, str] | None:
+    """Which weights a folder holds, by their hashes; `None` for a Hub id."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.onnx*")])
+    return {path.name: sha256_of(path) for path in files} if files else None
 
 
 def _check_volume_arguments(args: argparse.Namespace) -> None:

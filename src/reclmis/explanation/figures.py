@@ -108,7 +108,8 @@ def _draw_note(figure, top: float, height: float, explanation: Explanation, belo
     if removal is not None:
         remark += f"; {_CHANGE}: how much of the mask changes without the word"
     figure.text((MARGIN + 0.5) / WIDTH, 1 - (top + 0.34) / total, remark, fontsize=8.5, color=GREY, parse_math=False)
-    most = max(weights or (0.0,)) or 1.0
+    # Where special tokens have all of the weight, no word looks heavy.
+    most = max((*(weights or ()), *(weight for _, weight in explanation.left_out)), default=0.0) or 1.0
     fills = None if weights is None else [_shade(weight / most) for weight in weights]
     box = (MARGIN, top + 0.46, WIDTH - 2 * MARGIN, height - 0.46)
     strong = None if removal is None else [change >= _MUCH for _, change in removal]

@@ -31,7 +31,8 @@ def draw_mask(
     if strategy == "topk":
         keys = interest
     else:
-        uniform = torch.rand(interest.shape, generator=generator, device=interest.device)
+        # Without a generator in the call: one that is None cannot be traced for a batch size that is left open.
+        uniform = torch.rand_like(interest) if generator is None else _drawn(interest, generator)
         gumbel = -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
         if strategy == "random":
             keys = gumbel
@@ -45,3 +46,7 @@ def draw_mask(
     # In float64 and with a hair added, so that 0.3 of 10 tokens are 3 and not 2.
     count = (real.sum(dim=-1, keepdim=True).double() * ratio + 1e-6).floor()
     return (rank < count) & real
+
+
+def _drawn(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(like.shape, generator=generator, device=like.device)

@@ -86,12 +86,8 @@ class SegmentationService:
         # Models are shared by all threads, and on a CPU two answers at once are no faster than one after the other.
         with self._lock:
             image, embeddings = self._embeddings(content)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                tokens = self.processor.tokenize([note], "pt")
-            remarks = tuple(str(each.message) for each in caught if issubclass(each.category, NoteTooLongWarning))
-            tokens = {key: value.to(self.model.device) for key, value in tokens.items()}
             try:
+                tokens, remarks = self._tokens(note)
                 outputs = self.model(image_embeddings=embeddings, **tokens)
             except ValueError as error:
                 raise RefusedRequest(str(error)) from error
@@ -118,6 +114,14 @@ class SegmentationService:
             raise RefusedRequest(
                 f"The file has {len(content) / 1e6:.1f} MB; at most {self.max_bytes / 1e6:.0f} MB are read."
             )
+
+    def _tokens(self, note: str | None) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+        """A note as the model takes it, and what should be said of it."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tokens = self.processor.tokenize([note], "pt")
+        remarks = tuple(str(each.message) for each in caught if issubclass(each.category, NoteTooLongWarning))
+        return {key: value.to(self.model.device) for key, value in tokens.items()}, remarks
 
     def _embeddings(self, content: bytes) -> tuple[Image.Image, ImageEmbeddings]:
         name = hashlib.sha256(content).digest()

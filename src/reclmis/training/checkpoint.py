@@ -45,7 +45,7 @@ def save_checkpoint(
     _finish_exchange(folder)
     _remove(fresh)
     # A copy, as saving takes what it has written out of the dictionary.
-    model.save_pretrained(fresh, state_dict=None if weights is None else dict(weights))
+    model.save_pretrained(fresh, **({} if weights is None else {"state_dict": dict(weights)}))
     processor.save_pretrained(fresh)
     if manifest is not None:
         write_manifest(manifest, fresh / MANIFEST)
