@@ -56,7 +56,9 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "conditions multiplied (eq. 7, 9)": {"reconstruction_conditioning": "hadamard"},
         "causal reconstruction": {"reconstruction_causal": True},
         "V and E as targets (eq. 8, 10)": {"reconstruction_target": "features"},
+        "layer-normed targets": {"reconstruction_target": "normalised"},
         "errors weighted by interest": {"reconstruction_weighting": "interest"},
+        "errors weighted equally": {"reconstruction_weighting": "uniform"},
         "plain interaction block": {"interaction_block": "plain"},
     },
     "Ours": {
@@ -80,12 +82,16 @@ BUDGETS: dict[str, dict[str, Any]] = {
 COMMON = {"optimizer": "adamw", "weight_decay": 0.01, "grad_clip": 1.0, "ema": 0.98, "tracker": "none"}
 
 
-def variants(groups: list[str]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {DEFAULT: {}}
-    for group, members in GROUPS.items():
-        if not groups or any(group.startswith(beginning) for beginning in groups):
-            found |= members
-    return found
+def variants(groups: list[str], preset: str) -> dict[str, dict[str, Any]]:
+    """What differs from this preset, of the groups whose names begin so; of all without any."""
+    from reclmis import RecLMISConfig
+
+    default = getattr(RecLMISConfig, preset)()
+    members = {name: fields for group, some in GROUPS.items() for name, fields in some.items()
+               if not groups or any(group.startswith(beginning) for beginning in groups)}  # fmt: skip
+    differing = {name: fields for name, fields in members.items()
+                 if any(getattr(default, field) != value for field, value in fields.items())}  # fmt: skip
+    return {DEFAULT: {}, **differing}
 
 
 def train_and_measure(
@@ -163,7 +169,8 @@ def summarise(runs: list[dict[str, Any]], baseline: dict[int, dict[str, Any]]) -
 
 
 def table(budget: str, result: dict[str, Any]) -> str:
-    settings = " ".join(f"--{key} {value}" for key, value in result["budget"].items() if key != "dataset")
+    options = {**result["common"], **result["budget"]}
+    settings = " ".join(f"--{key} {value}" for key, value in options.items() if key != "dataset")
     rows = result["variants"]
     seeds = ", ".join(map(str, result["seeds"]))
     lines = [f"## {budget}", "", f"`{settings}`, seeds {seeds}; Dice per image in percent, mean "
@@ -226,7 +233,8 @@ def main() -> None:
         parser.error("--budget qata needs --data.")
     part, parts = (int(number) for number in args.share.split("/"))
     # All variants of a seed come before the next seed, so that whatever is there at any time is a fair table.
-    wanted = [(name, fields, seed) for seed in args.seeds for name, fields in variants(args.groups).items()]
+    wanted = [(name, fields, seed) for seed in args.seeds 
+              for name, fields in variants(args.groups, BUDGETS[args.budget]["preset"]).items()]  # fmt: skip
     for name, fields, seed in wanted[part::parts]:
         if not (folder / f"{slug(name)}-{seed}.json").is_file():
             result = run(args.budget, args.data, name, fields, seed, folder)

@@ -24,6 +24,7 @@ import torch
 from transformers import logging
 
 from reclmis import RecLMISConfig, RecLMISImageProcessor, RecLMISModel, RecLMISProcessor
+from reclmis.exported import BACKENDS, ExportedModel
 from reclmis.exporting import export_onnx
 from reclmis.profiling import count_cost
 from reclmis.quantization import quantize_static
@@ -145,9 +146,10 @@ class Contender:
         self._process.communicate()
 
 
-def write_models(folder: Path, side: int) -> dict[str, tuple[str, str]]:
-    """Models, exports and their int8 forms; what each contender loads."""
+def write_models(folder: Path, side: int) -> tuple[dict[str, tuple[str, str]], dict[str, dict]]:
+    """Models, exports and their int8 forms; what each contender loads, and how far the runtimes are from PyTorch."""
     contenders: dict[str, tuple[str, str]] = {"roof": ("roof", "")}
+    parities = {}
     notes = [NOTE, "lower right lung"]
     for preset in PRESETS:
         torch.manual_seed(0)
@@ -162,6 +164,7 @@ def write_models(folder: Path, side: int) -> dict[str, tuple[str, str]]:
         # Integer kernels are fastest on the decoder as it was trained; int8 starts from there.
         plain = export_onnx(model, processor, folder / f"{preset}-plain", optimize=False)
         export_onnx(model, processor, exported)
+        parities[preset] = parity(model, exported, side)
         pictures = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
         quantize_static(plain, small, processor, [(picture, NOTE) for picture in pictures])
         for runtime in RUNTIMES:
@@ -173,7 +176,21 @@ def write_models(folder: Path, side: int) -> dict[str, tuple[str, str]]:
     contenders["CLIPSeg (transformers): pytorch"] = ("clipseg", str(folder / "clipseg"))
     for encoder in UNETS:
         contenders[f"U-Net {encoder} (no text): pytorch"] = ("unet", encoder)
-    return contenders
+    return contenders, parities
+
+
+@torch.inference_mode()
+def parity(model: RecLMISModel, exported: Path, side: int) -> dict[str, float]:
+    """How far any logit is from PyTorch's, per runtime, for two images of another size; and the logits' deviation."""
+    generator = torch.Generator().manual_seed(0)
+    stride = model.backbone_stride
+    pixels = torch.randn(2, 3, side, side + 2 * stride, generator=generator)
+    ids = torch.randint(3, 200, (2, model.config.max_text_length), generator=generator)
+    inputs = {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = model(**inputs).logits
+    apart = {backend: float((ExportedModel.from_pretrained(exported, backend)(**inputs).logits - logits).abs().max())
+             for backend in BACKENDS}  # fmt: skip
+    return {**apart, "deviation": float(logits.std())}
 
 
 def macs_of(name: str, side: int) -> dict[str, int]:
@@ -278,8 +295,8 @@ def main() -> None:
     logging.disable_progress_bar()
     started = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        contenders = write_models(Path(folder), args.image_size)
-        result = measure(contenders, args)
+        contenders, parities = write_models(Path(folder), args.image_size)
+        result = {**measure(contenders, args), "parity": parities}
     for name, row in result["rows"].items():
         if name != "roof":
             row.update(macs_of(name, args.image_size))

@@ -22,13 +22,14 @@ CLIP = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 32, "num_hidd
 
 BERT = {"model_type": "bert", "vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 32}  # fmt: skip
-# Every kind of part once; all presets and trained weights are in `benchmarks/speed.py`.
+# Every kind of part once; the presets' full sizes are compared in `benchmarks/speed.py`.
 MODELS = {
     "unet": {"note_dropout": 0.2, "presence": True, "id2label": {0: "background", 1: "a", 2: "b"}},
     "resnet and clip": {"visual_backbone": "timm:resnet18", "visual_config": {}, "text_encoder": "clip",
                         "text_config": CLIP},
     "vit and bert": {"visual_backbone": "timm:vit_tiny_patch16_224", "visual_config": {}, "text_encoder": "hf:bert",
                      "text_config": BERT},
+    "self-attention, padding attended": {"interaction": "self", "text_padding": "attend", "interaction_block": "residual"},
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Exported graphs in 8 bits: weights alone, for a quarter of the size, or activations too, for speed on CPUs that multiply
+"""Exported graphs in 8 bits: weights alone, for smaller files, or activations too, for speed on CPUs that multiply
 bytes."""
 
 import logging
@@ -33,7 +33,8 @@ _SMALLEST = 1024
 def quantize_weights(folder: str | Path, output: str | Path) -> Path:
     """Writes an export whose convolution and matrix weights are int8, one scale per output channel.
 
-    A quarter of the size, at the speed of float32: runtimes turn the weights back when they load them.
+    Convolutions and matrices take a quarter of their size; tables of embeddings stay as they are. Runtimes turn the weights
+    back, so that nothing is faster.
 
     Args:
         folder: of [`reclmis.exporting.export_onnx`], in float32.
@@ -57,7 +58,7 @@ def quantize_static(
     """Writes an export whose image encoder and mask decoder compute in int8, and whose text encoder has int8 weights.
 
     Ranges of activations are the least and greatest values that these requests lead to, so they should look like what
-    the model will be asked; measure the Dice of the result, as benchmarks/speed.py does.
+    the model will be asked; measure the Dice of the result, as benchmarks/quantization.py does.
 
     Args:
         folder: of [`reclmis.exporting.export_onnx`], in float32.

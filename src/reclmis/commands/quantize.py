@@ -11,7 +11,7 @@ from .predict import collect_requests, positive_integer, sort_out
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="folder that `reclmis export` wrote")
     parser.add_argument("output", type=Path, help="folder for the smaller graphs")
-    parser.add_argument("--weights-only", action="store_true", help="a quarter of the size, at the speed of float32")
+    parser.add_argument("--weights-only", action="store_true", help="smaller files, no faster than float32")
     data = parser.add_argument_group("images and notes that show what values to expect, unless --weights-only")
     data.add_argument("--images", nargs="+", type=Path, default=[], help="images, or folders of them")
     data.add_argument("--note", action="append", help="what to look for, for every image; may be given several times")
