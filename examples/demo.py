@@ -31,7 +31,7 @@ def train(output: Path, epochs: int, seed: int) -> None:
         "weight_decay": 0.01, "warmup_steps": 50, "grad_clip": 1.0, "ema": 0.98, "seed": seed, "output_dir": output,
     }  # fmt: skip
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.run([*launch, str(script), *arguments], check=True)
+    subprocess.run([*launch, str(script), *arguments, "--overwrite"], check=True)
 
 
 def main(argv=None) -> None:

@@ -3,12 +3,18 @@
     accelerate launch examples/train.py --dataset path/to/QaTa-COV19 --preset small --output_dir runs/qata
 
 `--dataset` is whatever `reclmis.data.load_dataset_by_name` takes. The best and the last checkpoint land in `best/` and
-`last/` of the output folder; both load with `from_pretrained`, and `--resume` goes on from `last/` exactly where it was
-saved.
+`last/` of the output folder; both load with `from_pretrained`. `--resume` goes on from `last/` exactly where it was saved,
+with the same options; a folder that holds a run is written to neither without `--resume` nor without `--overwrite`.
+
+Several processes: `accelerate launch --num_processes 8` on GPUs, others in `examples/accelerate`. On CPUs, two of
+
+    accelerate launch --config_file examples/accelerate/cpu-two-processes.yaml examples/train.py ...
+    torchrun --nproc_per_node 2 examples/train.py ...
+
+as `accelerate launch --cpu --num_processes 2` starts one process, unless it is given MPI.
 """
 
 import argparse
-import errno
 import json
 import math
 import time
@@ -44,12 +50,16 @@ from reclmis.training import (
     build_optimizer,
     build_schedule,
     keep_newest,
-    latest_complete,
     load_training_state,
+    save_checkpoint,
 )
-from reclmis.training.checkpoint import read_record, save_checkpoint
-from reclmis.training.optim import optimizer_steps
+from reclmis.training.checkpoint import read_record
+from reclmis.training.endings import kept
+from reclmis.training.finite import NonFiniteModelError, check_finite, shortened
+from reclmis.training.optim import accumulation_weights, optimizer_steps
+from reclmis.training.processes import check_launch, from_all, from_main, means, share_buffers
 from reclmis.training.record import run_record
+from reclmis.training.run_folder import refuse_occupied, resumable, tidy, write_metrics, write_run
 from reclmis.training.sharding import is_sharded, load_whole_state, whole_state
 from reclmis.visualization import agreement
 
@@ -87,8 +97,9 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     model.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="any field of RecLMISConfig")
     model.add_argument("--init", help="checkpoint to fine-tune, in place of --preset")
     train = parser.add_argument_group("training")
-    train.add_argument("--epochs", type=int, default=20)
-    train.add_argument("--max_minutes", type=float, help="stop after the epoch in which this time is up")
+    train.add_argument("--epochs", type=int, default=20, help="of the whole run; the cosine schedule ends with them")
+    train.add_argument("--max_minutes", type=float,
+                       help="stop after the epoch in which this time is up, counted anew after --resume")  # fmt: skip
     train.add_argument("--batch_size", type=int, default=8, help="images per process and step")
     train.add_argument("--gradient_accumulation", type=int, default=1)
     train.add_argument("--optimizer", choices=("adam", "adamw"), default="adam")
@@ -109,7 +120,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     train.add_argument("--seed", type=int, default=0)
     run = parser.add_argument_group("run")
     run.add_argument("--output_dir", type=Path, required=True)
-    run.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint in output_dir")
+    going = run.add_mutually_exclusive_group()
+    going.add_argument("--resume", action="store_true",
+                       help="go on from the last complete checkpoint in output_dir, if there is one")  # fmt: skip
+    going.add_argument("--overwrite", action="store_true", help="remove the run that output_dir holds")
     run.add_argument("--best_metric", default="dice_per_image", help="of the validation; 'best' has most of it",
                      choices=("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled"))  # fmt: skip
     run.add_argument("--keep", type=int, default=0, help="also keep the models of the last so many epochs, in epochs/")
@@ -234,37 +248,26 @@ def named(batch):
         raise NonFiniteLossError(f"{error} The batch was {', '.join(batch['ids'])}.") from error
 
 
-@contextmanager
-def kept(output_dir: Path):
-    """What can stop a run from outside, in a sentence that says what is left."""
-    left = f"{output_dir / 'last'} holds the last complete epoch; --resume goes on from there."
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(
-            f"Interrupted. {left if latest_complete(output_dir) else 'No epoch was complete yet.'}"
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise
-        raise SystemExit(
-            f"Nothing can be written to {output_dir}: {error}. "
-            f"{left if latest_complete(output_dir) else 'No epoch was saved.'}"
-        ) from error
-
-
 @torch.no_grad()
 def validate(model, loader, inputs_of, num_labels, pictures: int = 0) -> tuple[dict[str, float], list]:
-    """Both metric families over the validation set, at the size the model sees, and pictures of its first masks."""
+    """Both metric families over the validation set, at the size the model sees, and pictures of its first masks.
+
+    Raises:
+        NonFiniteModelError: the model's answers are no numbers, which thresholds would turn into empty masks.
+    """
     model.eval()
-    meter, seen = SegmentationMeter(num_labels), []
+    meter, seen, broken = SegmentationMeter(num_labels), [], []
     for batch in loader:
         logits = model(pixel_values=batch["pixel_values"], **inputs_of(batch)).logits
+        sound = logits.isfinite().flatten(1).all(dim=1).tolist()
+        broken += [name for name, finite in zip(batch["ids"], sound, strict=True) if not finite]
         masks = logits[:, 0] >= 0 if num_labels == 1 else logits.argmax(dim=1)
         masks, labels = masks.long().cpu(), batch["labels"].cpu()
         meter.update(masks, labels, batch["ids"])
         for index in range(min(pictures - len(seen), len(masks))):
             seen.append(picture(batch["pixel_values"][index].cpu(), masks[index].numpy(), labels[index].numpy()))
+    if broken := from_all(broken):
+        raise NonFiniteModelError(f"The logits of the validation images {shortened(broken)} are not finite.")
     meter.gather()
     return meter.compute(), seen
 
@@ -287,11 +290,14 @@ def show(accelerator, pictures, step: int) -> None:
 def main(argv=None) -> dict[str, float]:
     args = parse_arguments(argv)
     with kept(args.output_dir):
+        if not args.resume and not args.overwrite:
+            refuse_occupied(args.output_dir)
         return train(args)
 
 
 def train(args) -> dict[str, float]:
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # otherwise several processes would not find each other there
         mixed_precision=args.mixed_precision,
         gradient_accumulation_steps=args.gradient_accumulation,
         log_with=None if args.tracker == "none" else args.tracker,
@@ -303,6 +309,7 @@ def train(args) -> dict[str, float]:
             use_seedable_sampler=True, data_seed=args.seed, dispatch_batches=False if args.streaming else None
         ),
     )
+    check_launch(accelerator.num_processes)
     set_seed(args.seed, device_specific=False)
     splits = build_datasets(args)
     note = CONSTANT_NOTE if args.note_mode == "constant" else None
@@ -336,6 +343,10 @@ def train(args) -> dict[str, float]:
         model, optimizer, loaders["train"], loaders["validation"]
     )
     batches = args.steps_per_epoch if args.streaming else len(train_loader)
+    sizes = [args.batch_size] * batches
+    if not args.streaming and accelerator.num_processes == 1:  # several are given equal batches
+        sizes[-1] -= sum(sizes) - len(datasets["train"])
+    shares = accumulation_weights(sizes, args.gradient_accumulation)
     steps = optimizer_steps(batches, args.gradient_accumulation)
     schedule = build_schedule(
         optimizer, args.schedule, total_steps=args.epochs * steps, warmup_steps=args.warmup_steps,
@@ -352,33 +363,40 @@ def train(args) -> dict[str, float]:
     def text_inputs(batch) -> dict[str, torch.Tensor]:
         return cache(batch["notes"]) if cache else {key: batch[key] for key in ("input_ids", "attention_mask")}
 
+    options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    manifest = build_manifest(splits) if accelerator.is_main_process else None
+    data = from_main(None if manifest is None else summary(manifest))
+    if accelerator.is_main_process:
+        tidy(args.output_dir, args.overwrite)
+    accelerator.wait_for_everyone()
     begin, best, waited, history = 0, -math.inf, 0, []
-    checkpoint = latest_complete(args.output_dir) if args.resume else None
+    checkpoint = resumable(args.output_dir, options, accelerator.num_processes, data) if args.resume else None
     if checkpoint is not None:
         progress = read_record(checkpoint)
         begin, best, waited, history = (progress[key] for key in ("epoch", "best", "waited", "history"))
-        if progress["best_metric"] != args.best_metric:
-            raise SystemExit(f"{checkpoint} counts its best by {progress['best_metric']}: give --best_metric likewise.")
         restore(load_training_state(checkpoint), accelerator, bare, optimizer, schedule, average)
-        if begin >= args.epochs:
-            raise SystemExit(f"Nothing to do: {checkpoint} has all {args.epochs} epochs already.")
         accelerator.print(f"Going on from {checkpoint} after epoch {begin}.")
-    manifest = build_manifest(splits) if accelerator.is_main_process else None
     if accelerator.is_main_process:
-        args.output_dir.mkdir(parents=True, exist_ok=True)
         record = run_record(
             args.seed,
-            arguments={key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()},
+            arguments=options,
             processes=accelerator.num_processes,
             threads=torch.get_num_threads(),
             parameters=sum(parameter.numel() for parameter in bare.parameters()),
-            data=summary(manifest),
+            data=data,
         )
-        (args.output_dir / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_run(args.output_dir, record, begin)
+        if history:  # a killed run may have saved an epoch and not its row
+            write_metrics(args.output_dir, history)
+    if history and (reason := reason_to_stop(args, begin, waited)):
+        accelerator.print(f"Nothing to do: {reason}")
+        accelerator.end_training()
+        return history[-1]
     if args.tracker != "none":
         accelerator.init_trackers("reclmis")
 
     started = time.monotonic()
+    before = history[-1]["seconds"] if history else 0.0
     for epoch in range(begin, args.epochs):
         datasets["train"].set_epoch(epoch)
         train_loader.set_epoch(epoch)
@@ -392,7 +410,7 @@ def train(args) -> dict[str, float]:
                 # Off the CPU a step's loss is looked at during the next one.
                 with named(previous if accelerator.device.type != "cpu" and previous else batch):
                     outputs = model(pixel_values=batch["pixel_values"], labels=batch["labels"], **text_inputs(batch))
-                accelerator.backward(outputs.loss)
+                accelerator.backward(outputs.loss * shares[number])
                 if args.grad_clip and accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(model.parameters(), args.grad_clip)
                 optimizer.step()
@@ -408,11 +426,15 @@ def train(args) -> dict[str, float]:
                 bar.set_postfix(loss=f"{outputs.loss.item():.3f}")
         with named(batch):
             bare.finish_loss_check()
+        for part in (bare,) if average is None else (bare, average.module):
+            share_buffers(part)
+            check_finite(part, epoch + 1)
         judged = average.module if average is not None else model
         metrics, pictures = validate(judged, validation_loader, text_inputs, num_labels, args.pictures)
-        losses = {f"train/{name}": (value / batches).item() for name, value in sums.items()}
+        losses = {f"train/{name}": value / batches for name, value in means(sums).items()}
         values = {f"validation/{name}": value for name, value in metrics.items()}
-        row = {"epoch": epoch + 1, "seconds": round(time.monotonic() - started, 1), **losses, **values}
+        seconds = time.monotonic() - started
+        row = {"epoch": epoch + 1, "seconds": round(before + seconds, 1), **losses, **values}
         history.append(row)
         improved = metrics[args.best_metric] > best
         best, waited = (metrics[args.best_metric], 0) if improved else (best, waited + 1)
@@ -430,38 +452,37 @@ def train(args) -> dict[str, float]:
         whole = state["model"] if is_sharded(bare) else None
         if accelerator.is_main_process:
             progress = {"epoch": epoch + 1, "best": best, "best_metric": args.best_metric, "waited": waited,
-                        "history": history, "metrics": metrics}  # fmt: skip
+                        "history": history, "metrics": metrics, "options": options,
+                        "processes": accelerator.num_processes}  # fmt: skip
             judged = accelerator.unwrap_model(judged)
             if args.keep:
                 name = args.output_dir / "epochs" / f"{epoch + 1:05d}"
                 save_checkpoint(name, judged, processor, weights=whole, record=progress, manifest=manifest)
                 keep_newest(name.parent, args.keep)
             if improved:
-                save_checkpoint(
-                    args.output_dir / "best", judged, processor, weights=whole, record=progress, manifest=manifest
-                )
-            if accelerator.distributed_type == DistributedType.DEEPSPEED:
-                state = (
-                    None  # DeepSpeed keeps its optimiser's parts to itself: such a run can be fine-tuned, not resumed
-                )
-            save_checkpoint(
-                args.output_dir / "last",
-                bare,
-                processor,
-                state=state,
-                weights=whole,
-                record=progress,
-                manifest=manifest,
-            )
-            (args.output_dir / "metrics.json").write_text(json.dumps(history, indent=2) + "\n")
-        if args.patience is not None and waited >= args.patience:
-            accelerator.print(f"No better {args.best_metric} for {waited} epochs: stopping early.")
-            break
-        if args.max_minutes is not None and time.monotonic() - started >= 60 * args.max_minutes:
-            accelerator.print(f"{args.max_minutes:g} minutes are up: stopping after epoch {epoch + 1}.")
+                name = args.output_dir / "best"
+                save_checkpoint(name, judged, processor, weights=whole, record=progress, manifest=manifest)
+            # DeepSpeed keeps its optimiser's parts to itself: such a run can be fine-tuned, not resumed.
+            state = None if accelerator.distributed_type == DistributedType.DEEPSPEED else state
+            name = args.output_dir / "last"
+            save_checkpoint(name, bare, processor, state=state, weights=whole, record=progress, manifest=manifest)
+            write_metrics(args.output_dir, history)
+        if reason := from_main(reason_to_stop(args, epoch + 1, waited, time.monotonic() - started)):
+            accelerator.print(reason)
             break
     accelerator.end_training()
     return history[-1]
+
+
+def reason_to_stop(args, epoch: int, waited: int, seconds: float | None = None) -> str | None:
+    """Why no epoch follows this one, `None` where one does. `seconds` is the time of this session, once it has trained."""
+    if epoch >= args.epochs:
+        return f"{args.output_dir} has all {args.epochs} epochs."
+    if args.patience is not None and waited >= args.patience:
+        return f"No better {args.best_metric} for {waited} epochs: stopping early."
+    if args.max_minutes is not None and seconds is not None and seconds >= 60 * args.max_minutes:
+        return f"{args.max_minutes:g} minutes are up: stopping after epoch {epoch}."
+    return None
 
 
 def training_state(accelerator, optimizer, schedule, average, bare) -> dict:

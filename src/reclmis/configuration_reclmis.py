@@ -66,7 +66,8 @@ class RecLMISConfig(PreTrainedConfig):
 
     # Conditioned interaction (paper 3.2) -----------------------------------------------------------------------------
     interaction: Literal["cross", "self", "none"] = "cross"  # Table 3 "CI", Table 5
-    interaction_block: Literal["plain", "residual"] = "plain"  # released weights | ours: norms and residuals
+    # Released weights | ours: norms and residuals, without which small networks left the note unused (ABLATIONS.md).
+    interaction_block: Literal["plain", "residual"] = "plain"
 
     # Beyond the paper (ours) -----------------------------------------------------------------------------------------
     note_dropout: Number = (
@@ -94,7 +95,8 @@ class RecLMISConfig(PreTrainedConfig):
     reconstruction_target: Literal["normalised", "features", "released"] = "normalised"
     # Mean over tokens and channels (released code) | eq. 8 and 10, whose sum over channels grows with the width.
     reconstruction_weighting: Literal["uniform", "interest"] = "uniform"
-    # Ours: with a gradient into the target (released code) trained features shrink until there is nothing to rebuild.
+    # Ours, measured (ABLATIONS.md): with a gradient into the target (released code) trained features may shrink until there
+    # is nothing to rebuild.
     reconstruction_stop_gradient: bool = True
     reconstruction_layers: int = 3  # paper 4.2, Fig. 11
     reconstruction_heads: int = 4  # released weights

@@ -182,6 +182,19 @@ def test_alterations_depend_on_seed_and_id_alone():
         assert one == other != reseeded
 
 
+def test_of_other_words_those_are_chosen_that_the_model_reads_whole():
+    split = noted_squares(6)
+
+    def longest(name, **options):
+        found = next(line for line in note_sets(split, null_note=False, **options) if line.name == name)
+        return max(len(note) for note in found.notes.values())
+
+    most = longest("paraphrased") - 1
+    assert longest("paraphrased", fits=lambda note: len(note) <= most) <= most
+    # Where nothing fits, the first is taken, and counted as cut.
+    assert longest("paraphrased", fits=lambda note: False) == longest("paraphrased")
+
+
 def test_report(follower):
     text = certificate_markdown({**RECORD, **follower, "warnings": ["3 images were trained on."]})
     assert text.startswith("# Does the mask follow the note? some/model on squares, validation\n")

@@ -5,10 +5,13 @@ The processes are forked from one that has imported what every run needs, which 
 
 import multiprocessing
 import os
+import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
@@ -25,23 +28,45 @@ _FORKS.set_forkserver_preload(["accelerate", "datasets", "torchvision", "reclmis
                                "reclmis.processing_reclmis", "reclmis.training", "torch.utils.tensorboard"])  # fmt: skip
 
 
-def run(output, *more, check=True) -> subprocess.CompletedProcess:
-    """As `subprocess.run` of the script would, with its output as text."""
-    arguments = [SCRIPT, *OPTIONS, "--output_dir", str(output), *more]
+def run(output, *more, check=True, file_size=None) -> subprocess.CompletedProcess:
+    """As `subprocess.run` of the script would, with its output as text.
+
+    Args:
+        file_size: largest file in bytes that the script can write, as if the disk were full behind it.
+    """
+    with started(output, *more, file_size=file_size) as process:
+        process.join()
+        done = subprocess.CompletedProcess(process.arguments, process.exitcode, *process.said())
+    if check and done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+    return done
+
+
+@contextmanager
+def started(output, *more, file_size=None):
+    """The script's process while it runs, with `arguments` and, of what it said so far, `said() -> (stdout, stderr)`."""
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = _FORKS.Process(target=_train, args=(arguments, said))
+        arguments = [SCRIPT, *OPTIONS, "--output_dir", str(output), *more]
+        process = _FORKS.Process(target=_train, args=(arguments, said, file_size))
         process.start()
-        process.join()
-        stdout, stderr = (path.read_text() for path in said)
-    if check and process.exitcode:
-        raise subprocess.CalledProcessError(process.exitcode, arguments, stdout, stderr)
-    return subprocess.CompletedProcess(arguments, process.exitcode, stdout, stderr)
+        process.arguments = arguments
+        process.said = lambda: [path.read_text() for path in said]
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.join()
 
 
-def _train(arguments: list[str], said: list[Path]) -> None:
+def _train(arguments: list[str], said: list[Path], file_size: int | None) -> None:
     for descriptor, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    if file_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, and the process lives to say so
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    # A script's own default on Linux. A child of a fork server would start another one for its workers.
+    multiprocessing.set_start_method("fork", force=True)
     os.chdir(REPOSITORY)
     os.environ.update(SETTINGS)
     sys.argv = arguments

@@ -15,7 +15,7 @@ from tests.examples.runs import OPTIONS, SETTINGS
 
 NOTEBOOK = REPOSITORY / "examples" / "notebooks" / "from_folder_to_card.ipynb"
 TINY = ["--preset", "tiny", "--batch_size", "8", *OPTIONS[OPTIONS.index("--set") :]]
-SMALL = {"NOTEBOOK_IMAGES": "40", "NOTEBOOK_IMAGE_SIZE": "32", "NOTEBOOK_EPOCHS": "1",
+SMALL = {"NOTEBOOK_IMAGES": "60", "NOTEBOOK_IMAGE_SIZE": "32", "NOTEBOOK_EPOCHS": "1",
          "NOTEBOOK_TRAINING": shlex.join(TINY)}  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_ends_in_a_card(executed):
     card = (work / "card.md").read_text(encoding="utf-8")
     metrics = json.loads((work / "evaluation" / "evaluation.json").read_text())["metrics"]["right"]
     assert f"| right | {100 * metrics['dice_per_image']:.1f} |" in card and "follows sides" in card
-    assert "examples/train.py --dataset path/to/synthetic-lungs-40-64px" in card and str(work) not in card
+    assert "examples/train.py --dataset path/to/synthetic-lungs-60-64px" in card and str(work) not in card
     rendered = shown(notebook, "text/markdown")[-1]
     assert "# reclmis-tutorial" in rendered and "license" not in rendered and rendered.strip() in card
     for name in ("sheet.png", "run/best/model.safetensors", "evaluation/report.html", "certificate/certificate.md",

@@ -1,25 +1,30 @@
 """The training example, for real, on a few tiny images."""
 
-import errno
 import importlib.util
 import json
 import os
+import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
 
 from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
+from reclmis.data import Collator
 from reclmis.losses import NonFiniteLossError, total_loss
-from reclmis.training.checkpoint import read_record
+from reclmis.training import latest_complete, load_training_state
+from reclmis.training.checkpoint import STATE, read_record
 from tests.conftest import REPOSITORY
-from tests.examples.runs import OPTIONS, SETTINGS, run
+from tests.examples.runs import OPTIONS, SETTINGS, run, started
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +101,6 @@ def test_keeps_the_newest_shows_masks_and_counts_the_best_by_the_metric_asked_fo
     accumulated = EventAccumulator(str(events.parent), size_guidance={"images": 0})
     accumulated.Reload()
     assert {event.step for event in accumulated.Images("validation/masks")} == {1, 2}
-    resumed = run(tmp_path, "--epochs", "3", "--resume", check=False)
-    assert resumed.returncode != 0 and "counts its best by iou_pooled" in resumed.stderr
 
 
 def test_compiled_training_computes_the_same(straight, tmp_path):
@@ -117,26 +120,71 @@ def test_mixed_precision_computes_in_it_and_keeps_weights_and_losses_wide(tmp_pa
     assert row["train/loss"] != wide["train/loss"]
 
 
-def test_a_finished_run_is_not_repeated(straight):
-    again = run(straight, "--resume", check=False)
-    assert again.returncode != 0 and "has all 2 epochs already" in again.stderr
+def test_a_run_killed_around_its_last_save_is_finished_and_no_finished_run_is_repeated(straight, tmp_path):
+    """Killed between the exchanges of names, and before the row of the last epoch was written."""
+    folder = shutil.copytree(straight, tmp_path / "run")
+    (folder / "last").rename(folder / ".last.new")
+    history = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(history[:1]))
+    again = run(folder, "--resume")
+    assert "Nothing to do" in again.stdout and "has all 2 epochs" in again.stdout
+    assert json.loads((folder / "metrics.json").read_text()) == history
+    assert read_record(folder / "last")["epoch"] == 2 and not (folder / ".last.new").exists()
+    assert load_file(folder / "last" / "model.safetensors").keys()
 
 
-def test_two_processes(tmp_path):
-    """Without find_unused_parameters, an odd number of images, a frozen encoder whose notes are cached."""
+def test_a_run_is_neither_overwritten_unasked_nor_gone_on_with_otherwise(straight, tmp_path):
+    folder = shutil.copytree(straight, tmp_path / "run")
+    before = read_record(folder / "last")
+    refused = run(folder, check=False)
+    assert refused.returncode == 1 and "holds a run already (best, last)" in refused.stderr
+    other = run(folder, "--resume", "--learning_rate", "0.1", "--batch_size", "2", "--num_synthetic", "10", check=False)
+    assert other.returncode == 1 and "Traceback" not in other.stderr
+    for change in ("learning_rate 0.0003, not 0.1", "batch_size 4, not 2", "num_synthetic 9, not 10"):
+        assert change in other.stderr
+    assert read_record(folder / "last") == before
+    run(folder, "--overwrite", "--epochs", "1", "--keep", "1")
+    assert read_record(folder / "last")["epoch"] == 1
+    assert [path.name for path in (folder / "epochs").iterdir()] == ["00001"]
+
+
+def test_two_processes(example, tmp_path):
+    """Launched by Accelerate on CPUs. Without find_unused_parameters, an odd number of images, a frozen encoder whose notes
+    are cached, averaged weights, and a time that is up. What they validated together is the model that was saved."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = [*OPTIONS, "text_frozen=true", "--epochs", "1", "--output_dir", str(tmp_path)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1",
-               "--master_port", str(port), "examples/train.py", *options]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    options = [*OPTIONS, "text_frozen=true", "--epochs", "3", "--max_minutes", "0", "--ema", "0.9",
+               "--num_synthetic", "27", "--learning_rate", "1e-2"]  # fmt: skip
+    launch = ["--config_file", "examples/accelerate/cpu-two-processes.yaml", "--main_process_port", str(port)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launch, "examples/train.py", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run([*command, "--output_dir", str(tmp_path)], cwd=REPOSITORY, env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    history = json.loads((tmp_path / "metrics.json").read_text())
-    # int(9 / 4) = 2 validation images, shared out between two processes
-    assert history[0]["validation/images"] == 2
+    (row,) = json.loads((tmp_path / "metrics.json").read_text())
+    # int(27 / 4) = 6 validation images, shared out between two processes
+    assert row["validation/images"] == 6
     assert json.loads((tmp_path / "run.json").read_text())["processes"] == 2
+    assert "stopping after epoch 1" in done.stdout
+    args = example.parse_arguments([*options, "--output_dir", str(tmp_path)])
+    model, processor = (part.from_pretrained(tmp_path / "best") for part in (RecLMISModel, RecLMISProcessor))
+    dataset = example.build_dataset(args, example.build_datasets(args)["validation"], model.config, "validation", None)
+    loader = DataLoader(dataset, collate_fn=Collator(processor))
+    metrics, _ = example.validate(
+        model, loader, lambda batch: {k: batch[k] for k in ("input_ids", "attention_mask")}, 1
+    )
+    assert metrics == pytest.approx({name: row[f"validation/{name}"] for name in metrics}, abs=1e-9)
+
+
+def test_a_launcher_that_starts_one_process_of_two_is_told(tmp_path):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "examples/train.py", *OPTIONS]  # fmt: skip
+    environment = {**os.environ, **SETTINGS}
+    done = subprocess.run([*command, "--output_dir", str(tmp_path)], cwd=REPOSITORY, env=environment, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode != 0 and "accelerate launch was asked for several" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_option_of_the_demo_and_the_benchmarks_exists():
@@ -220,16 +268,118 @@ def test_a_loss_that_breaks_names_its_term_and_its_samples(example):
         total_loss({"contrastive": torch.tensor(float("nan"))}, {"contrastive": 1.0})
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """One epoch of two, on four images: a single step each."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run(folder, "--limit_train", "4", "--max_minutes", "0")
+    return folder
+
+
+def epoch_that_is_left(folder):
+    """Of the newest checkpoint, whose model and state load."""
+    checkpoint = latest_complete(folder)
+    RecLMISModel.from_pretrained(checkpoint)
+    load_training_state(checkpoint)
+    return read_record(checkpoint)["epoch"]
+
+
+@pytest.mark.parametrize("size", [9_000, 100_000, 400_000], ids=["tokenizer", "weights", "training state"])
+def test_a_full_disk_ends_a_run_in_a_sentence_and_leaves_the_epoch_before(stopped, tmp_path, size):
+    """Files cannot grow beyond a size, so that real writes fail, by turns in Rust, in safetensors and in PyTorch."""
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    full = run(folder, "--limit_train", "4", "--resume", check=False, file_size=size)
+    assert full.returncode == 1 and "Traceback" not in full.stderr
+    assert f"Nothing can be written to {folder}: [Errno 27] File too large" in full.stderr
+    assert "--resume goes on from there" in full.stderr
+    assert epoch_that_is_left(folder) == 1 and not list(folder.glob(".*"))
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    refused = run(tmp_path / "taken", "--limit_train", "4", check=False)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "Nothing can be written to" in refused.stderr and "No epoch was saved." in refused.stderr
+
+
 @pytest.mark.parametrize(
-    ("error", "message"),
-    [(KeyboardInterrupt(), "Interrupted"), (OSError(errno.ENOSPC, "No space left on device"), "No space left")],
+    ("rate", "message"), [(1e39, "After epoch 2, "), (1e30, "The logits of the validation images ")]
 )
-def test_what_stops_a_run_says_what_is_left(example, straight, tmp_path, error, message):
-    for folder, left in ((straight, "--resume goes on"), (tmp_path, "No epoch")):
-        with pytest.raises(SystemExit, match=f"{message}.*{left}"), example.kept(folder):
-            raise error
-    with pytest.raises(OSError, match="broken pipe"), example.kept(tmp_path):
-        raise OSError(errno.EPIPE, "broken pipe")
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_saved(stopped, tmp_path, rate, message):
+    """The step reports its own loss, which is sound. A rate of 1e39 makes weights infinite, one of 1e30 only answers."""
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    state = load_training_state(folder / "last")
+    for group in state["optimizer"]["param_groups"]:
+        group["lr"] = rate
+    torch.save(state, folder / "last" / STATE)
+    before = (folder / "best" / "model.safetensors").read_bytes()
+    broken = run(folder, "--limit_train", "4", "--resume", check=False)
+    assert broken.returncode == 1 and "Traceback" not in broken.stderr
+    assert message in broken.stderr and "holds epoch 1, which is sound" in broken.stderr
+    assert epoch_that_is_left(folder) == 1 and (folder / "best" / "model.safetensors").read_bytes() == before
+
+
+def test_a_loss_that_explodes_ends_in_a_sentence_that_names_it(tmp_path):
+    broken = run(tmp_path, "--learning_rate", "1e30", check=False)
+    assert broken.returncode == 1 and "Traceback" not in broken.stderr
+    assert "Loss term(s) not finite" in broken.stderr and "The batch was" in broken.stderr
+    assert "No epoch was saved." in broken.stderr and latest_complete(tmp_path) is None
+
+
+def children_of(pid):
+    for task in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = task.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if fields[1] == str(pid):
+            yield int(task.parent.name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds the worker in /proc, which is Linux's")
+def test_a_killed_worker_of_the_loader_is_named_and_leaves_a_checkpoint(tmp_path):
+    with started(tmp_path, "--workers", "1", "--epochs", "2000") as process:
+        wait_for(tmp_path / "metrics.json", process)
+        worker = max(children_of(process.pid))  # of validation, or of training: both are asked again and again
+        os.kill(worker, signal.SIGKILL)
+        process.join(120)
+        _, stderr = process.said()
+        assert process.exitcode == 1
+    assert "DataLoader worker (pid" in stderr and str(worker) in stderr, stderr[-1000:]
+    assert "--resume goes on from there" in stderr and "Traceback" not in stderr
+    assert epoch_that_is_left(tmp_path) >= 1
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 120
+    while not path.is_file() and process.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
+    """SIGKILL at some moment after the first epoch; averaged weights, accumulation, clipped gradients."""
+    options = ["--epochs", "4", "--ema", "0.9", "--gradient_accumulation", "2", "--grad_clip", "1.0"]
+    run(tmp_path / "straight", *options)
+    with started(tmp_path / "killed", *options) as process:
+        wait_for(tmp_path / "killed" / "metrics.json", process)
+        time.sleep(random.Random(0).uniform(0, 0.3))
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    done = epoch_that_is_left(tmp_path / "killed")
+    run(tmp_path / "killed", *options, "--resume")
+    histories = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("straight", "killed")]
+    assert len(histories[1]) == 4
+    assert sorted(row["seconds"] for row in histories[1]) == [row["seconds"] for row in histories[1]]
+    for row in (*histories[0], *histories[1]):
+        del row["seconds"]
+    assert histories[0] == histories[1]
+    for name in ("best", "last"):
+        ours, theirs = (load_file(tmp_path / run / name / "model.safetensors") for run in ("killed", "straight"))
+        assert ours.keys() == theirs.keys() and not [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    record = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert [session["after_epoch"] for session in record["sessions"]] == [0, done]
+    assert "--resume" not in record["command"] and "--resume" in record["sessions"][1]["command"]
 
 
 def test_an_interrupt_leaves_a_checkpoint_and_a_sentence(tmp_path):

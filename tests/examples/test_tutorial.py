@@ -16,7 +16,7 @@ from tests.examples.runs import run
 PAGE = (REPOSITORY / "examples" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 # In place of the page's own first block.
-SMALL = {"IMAGES": 40, "SIZE": 32, "EPOCHS": 1}
+SMALL = {"IMAGES": 60, "SIZE": 32, "EPOCHS": 1}
 # Each program tells how it was called; there are no others.
 RECORDED = "record() { printf '%s\\0' $# \"$@\"; }\n" + "\n".join(
     f'{program}() {{ record {program} "$@"; }}' for program in ("reclmis", "accelerate", "python")

@@ -140,6 +140,12 @@ def test_an_empty_mask(model, processor):
     assert any("Nothing is marked" in text for text in said)
 
 
+def test_a_grad_cam_of_nothing_is_said(explanation):
+    said = " ".join(assert_readable(overview(explanation, np.zeros((8, 8), dtype=np.float32))))
+    assert "Nothing in this layer" in said
+    assert "Not computed." in " ".join(assert_readable(overview(explanation)))
+
+
 def test_weightiest_words_are_words(explanation):
     given = replace(explanation, words=("a", ",", "b"), word_interest=(0.1, 0.6, 0.3))
     assert weightiest(given) == [2, 0]

@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there at all."""
 
+import errno
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -116,7 +118,7 @@ def save_and_die(monkeypatch, folder, epoch, survived):
         patch.setattr("shutil.rmtree", dying(shutil.rmtree, remove_half))
         patch.setattr(Path, "unlink", dying(Path.unlink))
         patch.setattr(Path, "write_text", dying(Path.write_text, lambda path, text: path.write_bytes(b"{")))
-        patch.setattr(torch, "save", dying(torch.save, lambda state, path: path.write_bytes(b"PK")))
+        patch.setattr(torch, "save", dying(torch.save, lambda state, file: file.write(b"PK")))
         patch.setattr(Part, "save_pretrained", dying(Part.save_pretrained))
         try:
             save(folder, epoch)
@@ -176,6 +178,34 @@ def test_nothing_pickled_is_executed(parts, tmp_path):
 def test_only_the_training_state_is_no_safe_format(parts, tmp_path):
     folder = save_checkpoint(tmp_path / "best", *parts, record={})
     assert {path.suffix for path in folder.iterdir()} <= {".safetensors", ".json", ".txt", ".jinja"}
+
+
+class Failing(Part):
+    def __init__(self, error):
+        super().__init__(2)
+        self.error = error
+
+    def save_pretrained(self, folder):
+        super().save_pretrained(folder)
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        # As safetensors and tokenizers, both in Rust, say it.
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), errno.ENOSPC),
+        (Exception("File too large (os error 27)"), errno.EFBIG),
+        (OSError(errno.EROFS, "Read-only file system"), errno.EROFS),
+        (RuntimeError("two tensors share memory"), None),
+    ],
+)
+def test_a_save_that_fails_frees_its_space_and_tells_the_disk_from_mistakes(tmp_path, error, number):
+    save(tmp_path / "last", 1)
+    with pytest.raises(type(error) if number is None else OSError) as raised:
+        save_checkpoint(tmp_path / "last", Failing(error), Part(2), record={"epoch": 2})
+    assert getattr(raised.value, "errno", None) == number
+    assert newest_epoch(tmp_path) == 1 and [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def save_until_killed(output_dir, kills):

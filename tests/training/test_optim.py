@@ -1,8 +1,12 @@
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from torch import nn
+from torch.utils.data import DataLoader
 
 from reclmis.training import build_optimizer, build_schedule
-from reclmis.training.optim import optimizer_steps
+from reclmis.training.optim import accumulation_weights, optimizer_steps
 from tests.parts import tiny_model
 
 
@@ -64,3 +68,43 @@ def test_mistakes_are_named():
 
 def test_steps_of_an_epoch_round_up():
     assert optimizer_steps(5, 2) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "accumulation", "weights"),
+    [
+        ([4, 4, 4, 4], 2, [1, 1, 1, 1]),
+        ([4, 4, 1], 1, [1, 1, 1]),
+        ([4, 4, 4], 2, [1, 1, 2]),  # the last group has one batch
+        ([4, 4, 4, 1], 2, [1, 1, 1.6, 0.4]),  # its last batch has one sample: 2 x 4/5 and 2 x 1/5
+        ([4, 1], 3, [2.4, 0.6]),
+    ],
+)
+def test_every_step_goes_by_the_mean_over_its_own_samples(sizes, accumulation, weights):
+    assert accumulation_weights(sizes, accumulation) == pytest.approx(weights, rel=1e-12)
+
+
+def test_accumulated_steps_are_those_of_large_batches_to_the_end_of_an_epoch():
+    """Nine samples by twos, three batches per step, through Accelerate: its last group has two batches, one of them of
+    one sample. The large batches have six samples and three."""
+    data, weights = torch.arange(9.0).view(9, 1).double(), []
+    try:
+        for size, accumulation in ((2, 3), (6, 1)):
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
+            accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation)
+            layer = nn.Linear(1, 1, bias=False).double()
+            nn.init.ones_(layer.weight)
+            optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+            layer, optimizer, loader = accelerator.prepare(layer, optimizer, DataLoader(data, batch_size=size))
+            shares = accumulation_weights([len(batch) for batch in loader], accumulation)
+            for share, batch in zip(shares, loader, strict=True):
+                with accelerator.accumulate(layer):
+                    accelerator.backward(layer(batch).square().mean() * share)
+                    optimizer.step()
+                    optimizer.zero_grad()
+            weights.append(layer.weight.item())
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    assert weights[0] == pytest.approx(weights[1], rel=1e-12)

@@ -72,7 +72,7 @@ def text_dependence_certificate(
         raise ValueError(f"A certificate needs at least two images, got {len(dataset)}.")
     labels = model.config.num_labels
     sets = note_sets(dataset, null_note=bool(model.config.note_dropout), num_labels=labels, seed=seed,
-                     orientation=orientation)  # fmt: skip
+                     orientation=orientation, fits=lambda note: not notes_cut(processor, {0: note}))  # fmt: skip
     regions = None
     if train is not None and labels == 1:
         masks = (row["mask"] for row in train.select_columns(["mask"]))
@@ -229,7 +229,7 @@ def _text_only_floor(
             "why": "no training split was given" if train is None else "it answers for one class only",
         }
     floor = Evaluation(tuple(scores), right.num_labels)
-    return {"what": what, **_metrics(floor), "above": _gained(floor, right, draws)}
+    return {"what": what, "images": len(floor), **_metrics(floor), "above": _gained(floor, right, draws)}
 
 
 def _image_only_floor(
@@ -239,7 +239,8 @@ def _image_only_floor(
     if image_only is None:
         return {"what": what, "why": "no checkpoint trained with one note for all was given"}
     floor = score_split(*image_only, dataset, [note] * len(dataset), batch_size=batch_size)
-    return {"what": f"{what}, {note!r}", **_metrics(floor), "above": _gained(floor, right, draws)}
+    metrics = {"images": len(floor), **_metrics(floor)}
+    return {"what": f"{what}, {note!r}", **metrics, "above": _gained(floor, right, draws)}
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -93,8 +93,9 @@ def circumstances(certificate: Mapping[str, Any]) -> list[str]:
     if rows["contradicting"].get("described"):
         found.append("Of places where the image shows nothing, the region described is empty: Dice is 1 where nothing is "
                      "marked, else 0.")  # fmt: skip
-    found.append("Inside the zones named: mean share of the marked pixels within the boxes of the zones that the note "
-                 "names, over images in which both answers mark something.")  # fmt: skip
+    if any("inside_zones" in row for row in rows.values()):
+        found.append("Inside the zones named: mean share of the marked pixels within the boxes of the zones that the note "
+                     "names, over images in which both answers mark something.")  # fmt: skip
     for row in rows.values():
         if row["left_out_images"]:
             found.append(f"{row['what'].capitalize()}: {row['left_out_images']} of {certificate['images']} images are "
@@ -141,7 +142,8 @@ def _with_interval(interval: Mapping[str, float]) -> str:
 
 
 def _number(share: float) -> str:
-    return f"{100 * share:.1f}"
+    # Nothing lost is no loss of -0.0.
+    return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
 __all__ = [

@@ -118,4 +118,5 @@ def resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A mask `[H, W]` at another height and width, by nearest neighbour."""
     if mask.shape == tuple(size):
         return mask
-    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    # A copy: Pillow hands out read-only views, which tensors must not share.
+    return np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))

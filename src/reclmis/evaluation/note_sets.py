@@ -11,6 +11,8 @@ from .absence import contradicting_notes
 from .text_dependence import CONSTANT_NOTE, shuffled_notes
 
 DISTRACTORS = DISTRACTOR_NOTE, DISTRACTOR_MASK = ["distractor_note", "distractor_mask"]
+# Draws of a wording that the model reads whole.
+_ATTEMPTS = 24
 # What an altered note says of the image: another place, the same, nothing that is there, or no place.
 Claim = Literal["elsewhere", "same", "absent", "none", "distractor"]
 
@@ -35,7 +37,13 @@ class NoteSet:
 
 
 def note_sets(
-    dataset: Any, *, null_note: bool, num_labels: int = 1, seed: int = 0, orientation: Orientation = "image"
+    dataset: Any,
+    *,
+    null_note: bool,
+    num_labels: int = 1,
+    seed: int = 0,
+    orientation: Orientation = "image",
+    fits: Callable[[str], bool] = lambda note: True,
 ) -> list[NoteSet]:
     """The rows of a certificate, the true notes first.
 
@@ -47,12 +55,15 @@ def note_sets(
         seed: of what is random. A note's alteration depends on it, the note and the sample's id alone, a shuffled note also
             on the other notes.
         orientation: whose left the notes mean.
+        fits: whether the model reads all of a note; of other words and misspellings, some that it does are chosen where
+            there are any, as a cut would change what is said.
     """
     notes, ids = list(dataset["note"]), list(dataset["id"])
     seeds = [crc32(f"{seed}\0{name}".encode()) for name in ids]
 
     def altered(alteration: Callable[..., str | None], *, seeded: bool = False) -> dict[int, str | None]:
-        made = (alteration(note, seeds[row]) if seeded else alteration(note) for row, note in enumerate(notes))
+        made = (_fitting(alteration, note, seeds[row], fits) if seeded else alteration(note)
+                for row, note in enumerate(notes))  # fmt: skip
         return {row: note for row, note in enumerate(made) if note is not None}
 
     nothing = None if null_note else ""
@@ -79,6 +90,16 @@ def note_sets(
         NoteSet("constant", f"one note for all: {CONSTANT_NOTE!r}", "none",
                 {row: CONSTANT_NOTE for row, note in enumerate(notes) if note != CONSTANT_NOTE}, "it is the true note"),
     ]  # fmt: skip
+
+
+def _fitting(
+    alteration: Callable[[str, int], str | None], note: str, seed: int, fits: Callable[[str], bool]
+) -> str | None:
+    """The first of several that fits, or the first where none does."""
+    made = [alteration(note, seed)]
+    while made[0] is not None and not fits(made[-1] or "") and len(made) < _ATTEMPTS:
+        made.append(alteration(note, seed + len(made)))
+    return made[-1] if made[-1] is not None and fits(made[-1]) else made[0]
 
 
 def _of_distractors(dataset: Any) -> list[NoteSet]:

@@ -3,21 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Dice per image that other words for the same finding may cost.
-TOLERATED = 0.02
+# Dice per image that counts: less is no difference, neither where there should be one nor where there should be none.
+MARGIN = 0.02
 # Of fewer images an interval says too little.
 LEAST_IMAGES = 10
 
-_FOLLOWS = (
+_NEEDS = (
     "yes where the 95 % intervals of the Dice lost against the truth, and of the Dice gained against the region that the "
-    "altered note describes, both lie above 0"
+    f"altered note describes, both lie above {100 * MARGIN:.0f} points"
 )
-_KEEPS = f"yes where the 95 % interval of the Dice lost lies below {100 * TOLERATED:.0f} points"
+_FOLLOWS = (
+    f"{_NEEDS}, and the answer then agrees more with that region than with the truth; partly where only that fails"
+)
+_KEEPS = f"yes where the 95 % interval of the Dice lost lies below {100 * MARGIN:.0f} points"
 _EMPTIES = "yes where the 95 % interval of the share of empty masks lies above a half"
 _BEATS = "yes where the 95 % interval of the Dice above the floor's lies above 0"
 
+NEEDED = {"shuffled": "needs its own note"}
 FOLLOWED = {
-    "shuffled": "needs its own note",
     "side_swapped": "follows sides",
     "zone_swapped": "follows heights",
     "distractor": "tells findings of one image apart",
@@ -28,30 +31,43 @@ BEATEN = {"text_only": "sees more than the note alone says", "image_only": "know
 
 
 def verdicts(rows: Mapping[str, Mapping[str, Any]], floors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """One line per claim: `claim`, `answer` ("yes", "no" or "not measured"), `numbers` and `criterion`.
+    """One line per claim: `claim`, `answer` ("yes", "partly", "no" or "not measured"), `numbers` and `criterion`.
 
     Args:
         rows: of a certificate, by name.
         floors: likewise.
     """
-    lines = [_followed(claim, rows[name]) for name, claim in FOLLOWED.items() if name in rows]
+    lines = [_needed(claim, rows[name], _NEEDS) for name, claim in NEEDED.items() if name in rows]
+    lines += [_followed(claim, rows[name]) for name, claim in FOLLOWED.items() if name in rows]
     lines += [_emptied(claim, rows[name]) for name, claim in EMPTIED.items() if name in rows]
     lines += [_kept(claim, rows[name]) for name, claim in KEPT.items() if name in rows]
     return lines + [_beaten(claim, floors[name]) for name, claim in BEATEN.items() if name in floors]
 
 
 def _followed(claim: str, row: Mapping[str, Any]) -> dict[str, str]:
+    line = _needed(claim, row, _FOLLOWS)
+    if line["answer"] != "yes":
+        return line
+    described = row["described"]
+    if described["by"] == "zones":
+        # A share of what is marked: beside it, the rest lies elsewhere.
+        return line if described["after"] > 0.5 else {**line, "answer": "partly"}
+    against = f"{line['numbers']}; against the truth {100 * row['dice_per_image']:.1f}"
+    return {**line, "numbers": against, "answer": "yes" if described["after"] > row["dice_per_image"] else "partly"}
+
+
+def _needed(claim: str, row: Mapping[str, Any], criterion: str) -> dict[str, str]:
     if row["images"] < LEAST_IMAGES:
-        return _unmeasured(claim, _too_few(row), _FOLLOWS)
+        return _unmeasured(claim, _too_few(row), criterion)
     numbers = f"Dice lost {points(row['lost'])} on {row['images']} images"
     described = row.get("described")
     if described is None or described["images"] < LEAST_IMAGES:
-        return _unmeasured(claim, f"{numbers}; where the altered notes point is not known", _FOLLOWS)
+        return _unmeasured(claim, f"{numbers}; where the altered notes point is not known", criterion)
     unit = "share inside the zones" if described["by"] == "zones" else "Dice against the region described"
     change = f"from {100 * described['before']:.1f} to {100 * described['after']:.1f}"
     moves = f"{unit} {change} by the altered note: {points(described['gained'])} gained"
-    follows = row["lost"]["low"] > 0 and described["gained"]["low"] > 0
-    return _line(claim, follows, f"{numbers}; {moves}", _FOLLOWS)
+    moved = row["lost"]["low"] > MARGIN and described["gained"]["low"] > MARGIN
+    return _line(claim, moved, f"{numbers}; {moves}", criterion)
 
 
 def _emptied(claim: str, row: Mapping[str, Any]) -> dict[str, str]:
@@ -67,19 +83,23 @@ def _kept(claim: str, row: Mapping[str, Any]) -> dict[str, str]:
         return _unmeasured(claim, _too_few(row), _KEEPS)
     same = f"Dice between both masks {100 * row['same_mask_dice_per_image']:.1f}"
     numbers = f"Dice lost {points(row['lost'])} on {row['images']} images; {same}"
-    return _line(claim, row["lost"]["high"] < TOLERATED, numbers, _KEEPS)
+    return _line(claim, row["lost"]["high"] < MARGIN, numbers, _KEEPS)
 
 
 def _beaten(claim: str, floor: Mapping[str, Any]) -> dict[str, str]:
     if "why" in floor:
         return _unmeasured(claim, floor["why"], _BEATS)
+    if floor["images"] < LEAST_IMAGES:
+        return _unmeasured(claim, f"{floor['images']} images, and at least {LEAST_IMAGES} are needed", _BEATS)
     numbers = f"Dice {points(floor['above'])} above the floor's {100 * floor['dice_per_image']:.1f}"
     return _line(claim, floor["above"]["low"] > 0, numbers, _BEATS)
 
 
 def points(interval: Mapping[str, float]) -> str:
     """`"12.3 points (10.1 to 14.2)"` of an interval of shares."""
-    return f"{100 * interval['estimate']:.1f} points ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
+    # Nothing lost is no loss of -0.0.
+    estimate, low, high = (round(100 * interval[key], 1) + 0.0 for key in ("estimate", "low", "high"))
+    return f"{estimate:.1f} points ({low:.1f} to {high:.1f})"
 
 
 def _too_few(row: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ def panel(figure: Any, box: Box, title: str, remark: str = "") -> Any:
     # Pictures of another shape than the box lie at its top left, below their title.
     axes.set_anchor("NW")
     place = axes.get_position(original=True)
-    above = {"xycoords": "figure fraction", "textcoords": "offset points", "parse_math": False}
+    above = {"xycoords": figure.transFigure, "textcoords": "offset points", "parse_math": False}
     axes.annotate(title, (place.x0, place.y1), (0, 17), fontsize=11, fontweight="bold", **above)
     axes.annotate(remark, (place.x0, place.y1), (0, 4.5), fontsize=8.5, color=GREY, **above)
     return axes

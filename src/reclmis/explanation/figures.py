@@ -149,9 +149,11 @@ def _draw_maps(figure: Any, boxes: list[Box], explanation: Explanation, cam: np.
     inside = explanation.mask > 0
     interest = explanation.patch_interest_at_image
     share = "" if interest is None else f": {interest[inside].sum():.0%} in the mask's {inside.mean():.0%} of the image"
+    # Where all is cut off, black would look like a map.
+    speaking = None if cam is None or not cam.any() else explanation.at_image(cam)
     maps = (
         ("Patches of interest", f"W_poi{share}", interest, "No loss of this model\ntrains patches of interest."),
-        ("Grad-CAM", "first decoder layer, for the mask", _at_image(explanation, cam), _without_cam(inside)),
+        ("Grad-CAM", "first decoder layer, for the mask", speaking, _without_cam(inside, cam)),
         ("Before the note", "V, norm over channels", _at_image(explanation, explanation.visual), ""),
         ("After the note", "V', norm over channels", _at_image(explanation, explanation.interacted),
          "This model has no interaction:\nV' is V."),
@@ -164,8 +166,10 @@ def _draw_maps(figure: Any, boxes: list[Box], explanation: Explanation, cam: np.
             show_heat(axes, explanation.image, heat, explanation.mask)
 
 
-def _without_cam(inside: np.ndarray) -> str:
-    return "Not computed." if inside.any() else "Nothing is marked, so\nnothing speaks for a mask."
+def _without_cam(inside: np.ndarray, cam: np.ndarray | None) -> str:
+    if not inside.any():
+        return "Nothing is marked, so\nnothing speaks for a mask."
+    return "Not computed." if cam is None else "Nothing in this layer\nspeaks for the mask."
 
 
 def _draw_attention(figure: Any, boxes: list[Box], explanation: Explanation) -> None:

@@ -2,8 +2,6 @@
 
 # Shapes: h, w of the first decoder layer, H, W of the prepared image.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ def grad_cam(
     mean gradient of the target over its map, and what speaks against the target is cut off: ReLU(sum of weight * channel).
 
     Args:
-        model: a [`RecLMISModel`], pruned or not. Modes, gradients and what requires one are as before afterwards.
+        model: a [`RecLMISModel`], pruned or not. It stays in the mode that it is in, and no gradient is left behind.
         processor: its processor.
         image: path, PIL image, array or tensor.
         note: what to look for; `None` for a model with a null note.
@@ -58,7 +56,7 @@ def grad_cam(
     def foreground(pixels: torch.Tensor) -> torch.Tensor:
         return _foreground(model(pixel_values=pixels, **inputs).logits.float())[:, 0]
 
-    with evaluating(model), _with_graph(model.decoder.blocks[0]):
+    with evaluating(model):
         if region is None:
             inside = _predicted(model, pixels, inputs, content, threshold)
         else:
@@ -72,18 +70,6 @@ def grad_cam(
         # captum asks for a gradient of its input, and would warn that it had to.
         heat = explainer.attribute(pixels.clone().requires_grad_(), relu_attributions=True)
     return heat[0, 0].detach().float().cpu().numpy()
-
-
-@contextmanager
-def _with_graph(layer: Any) -> Iterator[None]:
-    """Inside, the layer's output has a gradient even if all of the model is frozen."""
-    asked = [(parameter, parameter.requires_grad) for parameter in layer.parameters()]
-    layer.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter, before in asked:
-            parameter.requires_grad_(before)
 
 
 @torch.no_grad()

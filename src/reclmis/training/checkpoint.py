@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +40,38 @@ def save_checkpoint(
         weights: the model's, where no process holds all of them, see [`reclmis.training.sharding`].
         record: what to write into the marker: epoch, step, metrics.
         manifest: of the data, see [`reclmis.data.build_manifest`]; it stays with the model.
+
+    Raises:
+        OSError: the disk is full, or whatever else kept the files from being written; the old checkpoint stays, and nothing
+            of the new one.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = _fresh(folder), _old(folder)
-    _finish_exchange(folder)
-    _remove(fresh)
-    # A copy, as saving takes what it has written out of the dictionary.
-    model.save_pretrained(fresh, **({} if weights is None else {"state_dict": dict(weights)}))
-    processor.save_pretrained(fresh)
-    if manifest is not None:
-        write_manifest(manifest, fresh / MANIFEST)
-    if state is not None:
-        torch.save(state, fresh / STATE)
-    for path in fresh.rglob("*"):
-        _flush(path)
-    marker = fresh / f"{COMPLETE}.new"
-    marker.write_text(json.dumps(record or {}, indent=2, sort_keys=True) + "\n")
-    _flush(marker)
+    finish_exchange(folder)
+    remove(fresh)
+    with _whole_or_removed(fresh):
+        # A copy, as saving takes what it has written out of the dictionary.
+        model.save_pretrained(fresh, **({} if weights is None else {"state_dict": dict(weights)}))
+        processor.save_pretrained(fresh)
+        if manifest is not None:
+            write_manifest(manifest, fresh / MANIFEST)
+        if state is not None:
+            # Through a file of Python, whose errors have numbers.
+            with open(fresh / STATE, "wb") as file:
+                torch.save(state, file)
+        for path in fresh.rglob("*"):
+            _flush(path)
+        marker = fresh / f"{COMPLETE}.new"
+        marker.write_text(json.dumps(record or {}, indent=2, sort_keys=True) + "\n")
+        _flush(marker)
     os.replace(marker, fresh / COMPLETE)
     _flush(fresh)
     if folder.exists():
         os.replace(folder, old)
     os.replace(fresh, folder)
     _flush(folder.parent)
-    _remove(old)
+    remove(old)
     return folder
 
 
@@ -70,7 +79,7 @@ def keep_newest(folder: str | Path, count: int) -> list[Path]:
     """Removes all complete checkpoints of a folder but the newest, in order of their names, and returns those that stay."""
     complete = sorted(path.parent for path in Path(folder).glob(f"[!.]*/{COMPLETE}"))
     for path in complete[: max(len(complete) - count, 0)]:
-        _remove(path)
+        remove(path)
     return complete[max(len(complete) - count, 0) :]
 
 
@@ -107,6 +116,26 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
+def finish_exchange(folder: Path) -> None:
+    """Does what a killed save left undone: the newest checkpoint gets its name, and nothing else is in the way."""
+    fresh, old = _fresh(folder), _old(folder)
+    if (fresh / COMPLETE).is_file():
+        if folder.exists():
+            remove(old)
+            os.replace(folder, old)
+        os.replace(fresh, folder)
+    elif not folder.exists() and (old / COMPLETE).is_file():
+        os.replace(old, folder)
+    remove(old)
+
+
+def remove(folder: Path) -> None:
+    """Removes a checkpoint, if it is there. The marker goes first: what is half removed must not count as whole."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def _fresh(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.new")
 
@@ -115,24 +144,32 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _finish_exchange(folder: Path) -> None:
-    """Does what a killed save left undone: the newest checkpoint gets its name, and nothing else is in the way."""
-    fresh, old = _fresh(folder), _old(folder)
-    if (fresh / COMPLETE).is_file():
-        if folder.exists():
-            _remove(old)
-            os.replace(folder, old)
-        os.replace(fresh, folder)
-    elif not folder.exists() and (old / COMPLETE).is_file():
-        os.replace(old, folder)
-    _remove(old)
+@contextmanager
+def _whole_or_removed(fresh: Path) -> Iterator[None]:
+    """Frees what a save that failed has taken, and tells the failure of the disk from others.
+
+    Raises:
+        OSError: the error of the system, whatever the writer made of it.
+    """
+    try:
+        yield
+    except Exception as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        number = _number_of(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(fresh)) from error
 
 
-def _remove(folder: Path) -> None:
-    """The marker goes first: what is half removed must not count as whole."""
-    (folder / COMPLETE).unlink(missing_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
+def _number_of(error: BaseException | None) -> int | None:
+    """The system's number of an error: Rust's writers have it in their text, PyTorch's in what it came from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            return int(found[1])
+        error = error.__context__
+    return None
 
 
 def _flush(path: Path) -> None:

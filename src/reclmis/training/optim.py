@@ -1,6 +1,7 @@
 """Optimisers and schedules of the paper and of the released configurations."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -80,6 +81,20 @@ def build_schedule(
 def optimizer_steps(batches: int, accumulation: int) -> int:
     """Optimiser steps of an epoch; the last one may have fewer batches."""
     return math.ceil(batches / accumulation)
+
+
+def accumulation_weights(sizes: Sequence[int], accumulation: int) -> list[float]:
+    """Factor on each batch's mean loss, so that every optimiser step of an epoch goes by the mean over its own samples.
+
+    Accelerate takes `1 / accumulation` of each loss, also in an epoch's last group, which may have fewer batches, and from
+    its last batch, which may have fewer samples.
+
+    Args:
+        sizes: of the batches of an epoch.
+        accumulation: batches per optimiser step.
+    """
+    groups = [sizes[start : start + accumulation] for start in range(0, len(sizes), accumulation)]
+    return [accumulation * size / sum(group) for group in groups for size in group]
 
 
 def describe(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What a run must write down so that somebody can repeat it."""
 
+import os
 import platform
 import shlex
 import subprocess
@@ -38,9 +39,27 @@ def portable_command(command: str) -> str:
 
 
 def _commit() -> str | None:
-    """The checkout's commit, `None` where there is none (an installed package)."""
+    """The commit of the checkout that the library runs from, with `-dirty` where Python files differ from it.
+
+    `None` for an installed package, also one that is installed inside a checkout of something else.
+    """
+    package = Path(__file__).resolve().parents[1]
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    commit = _git(package, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _git(package, "status", "--porcelain", "--", ":(top)*.py")
+    return commit if changes == "" else f"{commit}-dirty"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git answers in this folder, `None` where it cannot."""
+    command = ["git", "-C", str(folder), *arguments]
+    # Reading must not lock the index: somebody may be committing.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
+    return answer.stdout.strip() if answer.returncode == 0 else None
