@@ -245,6 +245,10 @@ def named(batch):
     try:
         yield
     except NonFiniteLossError as error:
+        broken = ~batch["pixel_values"].flatten(1).isfinite().all(dim=1).cpu()
+        if broken.any():
+            ids = [name for name, breaks in zip(batch["ids"], broken.tolist(), strict=True) if breaks]
+            raise NonFiniteLossError(f"{error} Pixels that are no numbers: {', '.join(ids)}.") from error
         raise NonFiniteLossError(f"{error} The batch was {', '.join(batch['ids'])}.") from error
 
 

@@ -260,11 +260,12 @@ def test_accelerate_reads_the_launch_configurations(path):
     assert load_config_from_file(str(path)).num_processes >= 1
 
 
-def test_a_loss_that_breaks_names_its_term_and_its_samples(example):
-    with (
-        pytest.raises(NonFiniteLossError, match=r"contrastive = nan.*The batch was a, b"),
-        example.named({"ids": ["a", "b"]}),
-    ):
+@pytest.mark.parametrize(
+    ("pixels", "whose"), [([1.0, 1.0], "The batch was a, b"), ([1.0, float("nan")], "Pixels that are no numbers: b")]
+)
+def test_a_loss_that_breaks_names_its_term_and_its_samples(example, pixels, whose):
+    batch = {"ids": ["a", "b"], "pixel_values": torch.tensor(pixels)[:, None, None, None].expand(2, 3, 4, 4)}
+    with pytest.raises(NonFiniteLossError, match=rf"contrastive = nan.*{whose}\.$"), example.named(batch):
         total_loss({"contrastive": torch.tensor(float("nan"))}, {"contrastive": 1.0})
 
 
