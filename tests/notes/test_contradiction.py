@@ -37,3 +37,14 @@ def test_names_free_heights_where_both_sides_have_one():
 def test_denies_where_every_place_is_taken():
     for note in draws(np.ones((60, 60), dtype=np.uint8), denial=0.0):
         assert parse_note(note).finding.present is False
+
+
+def test_the_word_for_the_finding_is_that_of_the_true_note():
+    """Or the word alone would tell that a note is false."""
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[5:15, 5:15] = 1
+    for seed in range(20):
+        note = contradicting_note(
+            mask, np.random.default_rng(seed), orientation="image", like="consolidation, upper left lung"
+        )
+        assert "onsolidation" in note

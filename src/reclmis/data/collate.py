@@ -69,7 +69,7 @@ class _Samples:
             return sample
         denies = draw.random() < DENIALS
         note = known if known and not denies else contradicting_note(
-            sample["mask"], draw, orientation=self.orientation, denial=float(denies)
+            sample["mask"], draw, orientation=self.orientation, denial=float(denies), like=sample["note"]
         )  # fmt: skip
         return {**sample, "note": note, "mask": np.zeros_like(sample["mask"])}
 

@@ -66,10 +66,16 @@ def contradicting_notes(dataset: Any, seed: int, orientation: Orientation) -> li
     writes, taking it that the mask shows all of the finding."""
     if ABSENT in dataset.column_names:
         return list(dataset[ABSENT])
-    masks = (read_mask(row["mask"]) for row in dataset.select_columns(["mask"]))
+    rows = dataset.select_columns(["mask", "note"])
     return [
-        contradicting_note(mask, np.random.default_rng([seed, index]), orientation=orientation, denial=0.0)
-        for index, mask in enumerate(masks)
+        contradicting_note(
+            read_mask(row["mask"]),
+            np.random.default_rng([seed, index]),
+            orientation=orientation,
+            denial=0.0,
+            like=row["note"],
+        )
+        for index, row in enumerate(rows)
     ]
 
 
