@@ -68,6 +68,8 @@ def test_checks(folder, image, tmp_path, capsys):
     assert sum(weight for _, weight in checks["words"] + checks["left_out"]) == pytest.approx(1, abs=1e-5)
     assert [word for word, _ in checks["word_removal"]] == [word for word, _ in checks["words"]]
     assert -1 <= checks["words_against_removal"] <= 1 and "Rank correlation" in said
+    kept = checks["deletion_insertion"]["grad_cam"]["kept"]
+    assert ("keeps" in said) is (kept > 0.5)
     assert 0 <= checks["patch_interest_in_mask"] <= 1
 
 

@@ -59,6 +59,9 @@ def test_a_perfect_map_beats_the_random_order_and_a_wrong_one_does_not(bright, p
     assert good.areas["deletion"] < good.areas["random_deletion"] < bad.areas["deletion"]
     assert good.areas["insertion"] > good.areas["random_insertion"] > bad.areas["insertion"]
     assert good.random_deletion == bad.random_deletion
+    assert good.kept == pytest.approx(0, abs=1e-6)
+    sharp = curves(bright, processor, perfect, blur=1e-3)  # a blur that hides nothing
+    assert sharp.kept == pytest.approx(1) and sharp.to_dict()["kept"] == sharp.kept
 
 
 def test_random_orders_repeat_with_their_seed(bright, processor):

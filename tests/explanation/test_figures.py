@@ -222,6 +222,7 @@ def test_deletion_and_insertion_curves():
     given = {"grad_cam": result((1.0, 0.2, 0.0), (0.0, 0.8, 1.0)), "my map": result((1.0, 0.5, 0.0), (0.0, 0.5, 1.0))}
     figure = deletion_insertion_curves(given)
     said = assert_readable(figure)
+    assert any("wholly blurred, 0% of the score stays" in text for text in said)
     assert {"Grad-CAM: 0.35", "my map: 0.50", "random orders: 0.55", "Grad-CAM: 0.65"} <= set(said)
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), (1.0, 0.2, 0.0))
     np.testing.assert_array_equal(figure.axes[1].lines[2].get_ydata(), (0.0, 0.4, 1.0))

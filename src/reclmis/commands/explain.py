@@ -156,6 +156,12 @@ def _told_already() -> None:
 
 
 def _tell(checks: dict[str, Any]) -> None:
+    kept = next(iter(checks["deletion_insertion"].values()))["kept"]
+    if kept > 0.5:
+        print(
+            f"Wholly blurred, the image keeps {kept:.0%} of the score: the mask comes from elsewhere, and deletion and "
+            "insertion say little of any map."
+        )
     if checks["words_against_removal"] is not None:
         print(f"Rank correlation of words' weights and of what they change: {checks['words_against_removal']:.2f}")
     similarity = checks["randomisation"]["similarity"]

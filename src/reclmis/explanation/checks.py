@@ -153,9 +153,15 @@ class DeletionInsertion:
         areas = self.areas
         return areas["deletion"] < areas["random_deletion"] and areas["insertion"] > areas["random_insertion"]
 
+    @property
+    def kept(self) -> float:
+        """Share of the score that the wholly blurred image keeps. Near 1 the mask comes from elsewhere, such as from the
+        note, and the curves say little of any map."""
+        return self.deletion[-1] / self.deletion[0]
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "areas": self.areas, "better_than_random": self.better_than_random}
+        return {**asdict(self), "kept": self.kept, "areas": self.areas, "better_than_random": self.better_than_random}
 
 
 def deletion_insertion(

@@ -63,7 +63,8 @@ def deletion_insertion_block(results: Mapping[str, DeletionInsertion]) -> Block:
             axes.set_xlim(0, 1)
             axes.set_xlabel(label, fontsize=8.5)
             axes.set_ylabel(_SCORES[one.score], fontsize=8.5)
-            _legend(axes, "area under the curve", -0.2, columns=2)
+            kept = f"area under the curve; wholly blurred, {one.kept:.0%} of the score stays"
+            _legend(axes, kept, -0.2, columns=2)
 
     return Block(_DOWN + 1.75, draw)
 
