@@ -194,7 +194,7 @@ def speed(result: dict) -> str:
         f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second); a note that is known was "
         f"encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
         f"model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. `{result['command']}`, medians of "
-        f"{result['repeats']} turns of three answers, random weights; {versions}."
+        f"{result['repeats']} {result.get('method', 'answers in turns')}, random weights; {versions}."
     )
     return "\n".join(lines)
 
@@ -210,13 +210,19 @@ def _against_goals(result: dict) -> str:
     eights = min(known(f"base: {which}, int8") for which in runtimes)
     small = min(row["seconds"] for name, row in rows.items() if name.startswith("small"))
     clipseg = rows["CLIPSeg (transformers): pytorch"]["seconds"]
-    apart = max(row[which] / row["deviation"] for row in result["parity"].values() for which in runtimes)
     return (
         f"\nAgainst the goals, with the faster of each: `base` exported, {exported / roof:.2f} of the roof (goal 1.05); in "
         f"PyTorch, {pytorch / roof:.2f} (goal 1.15); in int8, {eights / exported:.2f} of float32 (goal 0.6); `small`, "
-        f"{clipseg / small:.1f} times as fast as CLIPSeg (goal 5). Over all presets and both runtimes no logit of an export "
-        f"differs from PyTorch's by more than {apart:.0e} of their deviation."
+        f"{clipseg / small:.1f} times as fast as CLIPSeg (goal 5).{_parity(result, runtimes)}"
     )
+
+
+def _parity(result: dict, runtimes: tuple[str, ...]) -> str:
+    if "parity" not in result:
+        return ""
+    apart = max(row[which] / row["deviation"] for row in result["parity"].values() for which in runtimes)
+    return (f" Over all presets and both runtimes no export's logit differs from PyTorch's by more than {apart:.0e} of "
+            "their deviation.")  # fmt: skip
 
 
 def quantization(result: dict) -> str:

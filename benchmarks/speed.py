@@ -304,7 +304,7 @@ def main() -> None:
     # The roof answers both questions alike.
     rate = 2048**3 / min(roof["seconds"], roof["seconds_known_note"])
     result |= {
-        **vars(args), "seed": 0, "macs_per_second": rate,
+        **vars(args), "seed": 0, "method": f"turns of {ANSWERS_PER_TURN} answers", "macs_per_second": rate,
         "roof_seconds": result["rows"]["base: pytorch"]["macs"] / rate,
         "imports": import_seconds(), "command": f"benchmarks/speed.py --image_size {args.image_size}",
         "versions": {name: version(name) for name in
