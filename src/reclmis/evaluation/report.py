@@ -12,6 +12,7 @@ from ..training.record import portable_command
 from .cases import TITLES as KINDS
 from .cases import Case, choose_cases
 from .html_report import render_html
+from .markdown import plain
 from .metrics import EMPTY_POLICY
 from .predictions import ScoredAt
 from .report_tables import SIZES, Table, comparison_table, strata_tables, summary_table
@@ -161,17 +162,17 @@ def circumstances(report: Mapping[str, Any]) -> list[str]:
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The report in Markdown, without pictures."""
-    lines = [f"# {_plain(report['model'])} on {_plain(report['dataset'])}, {_plain(report['split'])}", ""]
+    lines = [f"# {plain(report['model'])} on {plain(report['dataset'])}, {plain(report['split'])}", ""]
     for sentence in report["warnings"]:
-        lines += [f"**{_plain(sentence)}**", ""]
+        lines += [f"**{plain(sentence)}**", ""]
     for table in tables_of(report):
-        lines += [f"## {_plain(table.title)}", "", *_rows(table.header, table.rows), ""]
+        lines += [f"## {plain(table.title)}", "", *_rows(table.header, table.rows), ""]
     evaluation = evaluations_of(report)[report["scored_at"]]
     lines += ["## Worst, median and best images", ""]
     chosen = choose_cases(evaluation)
     cases = [(kind, image.id, f"{100 * image.dice:.1f}", image.note or "") for kind in KINDS for image in chosen[kind]]
     lines += [*_rows(["", "image", "Dice, %", "note"], cases), "", "## How this was measured", ""]
-    return "\n".join([*lines, *(f"- {_plain(sentence)}" for sentence in circumstances(report))]) + "\n"
+    return "\n".join([*lines, *(f"- {plain(sentence)}" for sentence in circumstances(report))]) + "\n"
 
 
 def write_report(folder: str | Path, report: Mapping[str, Any], cases: Mapping[str, Sequence[Case]]) -> list[Path]:
@@ -189,15 +190,7 @@ def write_report(folder: str | Path, report: Mapping[str, Any], cases: Mapping[s
 
 def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines]
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: notes may hold anything."""
-    escaped = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for sign in "\\|`*_[]":
-        escaped = escaped.replace(sign, f"\\{sign}")
-    return escaped
+    return ["| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines]
 
 
 __all__ = ["build_report", "evaluations_of", "markdown", "read_report", "tables_of", "write_report"]
