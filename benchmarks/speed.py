@@ -88,7 +88,8 @@ else:
             model = model.optimize_for_inference()
         counts["parameters"] = model.num_parameters()
         if kind.endswith("compiled"):
-            model.compile()
+            # Weights are constants then, and laid out once as the kernels want them.
+            model.compile(options={"freezing": True})
     else:
         from reclmis.exported import ExportedModel
         before = peak()

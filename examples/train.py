@@ -85,6 +85,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                       help="train on each note's canonical sentence; see reclmis.notes.normalise_note")  # fmt: skip
     data.add_argument("--normalize_per_image", action="store_true",
                       help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
+    data.add_argument("--tile", type=int, help="cut large images into squares of this side, before they are resized")
+    data.add_argument("--overlap", type=float, default=0.0, help="share of a tile that its neighbour covers too")
     data.add_argument("--workers", type=int, default=0)
     data.add_argument("--streaming", action="store_true", help="hold no list of the data: for sets of any size")
     data.add_argument("--steps_per_epoch", type=int, help="batches per process and epoch; a stream has no length")
@@ -137,6 +139,10 @@ def parse_arguments(argv=None) -> argparse.Namespace:
         parser.error("--dataset is required.")
     if args.streaming and (args.steps_per_epoch is None or args.steps_per_epoch % args.gradient_accumulation):
         parser.error("--streaming needs --steps_per_epoch, a multiple of --gradient_accumulation.")
+    if args.streaming and args.tile is not None:
+        parser.error(
+            "--tile must know every image's size beforehand, which --streaming does not; leave one of them out."
+        )
     if args.absent_share and args.note_mode == "constant":
         parser.error(
             "--absent_share gives images other notes, --note_mode constant the same to all; leave one of them out."
@@ -214,7 +220,7 @@ def build_dataset(args, rows, config, split: str, note: str | None):
         shuffle = args.shuffle_buffer if split == "train" else 0
         return NotedSegmentationStream(rows, policy, **options, shuffle=shuffle)
     cache = int(args.cache_gigabytes * 2**30) if args.workers == 0 else 0
-    return NotedSegmentationDataset(rows, policy, **options, cache_bytes=cache)
+    return NotedSegmentationDataset(rows, policy, **options, cache_bytes=cache, tile=args.tile, overlap=args.overlap)
 
 
 def build_model(args, notes):

@@ -232,7 +232,7 @@ class RecLMISModel(PreTrainedModel):
             logits = self.decoder.merge(coarsest, image_embeddings.skips)
         presence_logits = None
         if self.presence is not None:
-            drawn = F.adaptive_avg_pool2d(_foreground(logits), visual.shape[-2:]).flatten(1)
+            drawn = F.adaptive_avg_pool2d(foreground_logit(logits), visual.shape[-2:]).flatten(1)
             presence_logits = self.presence(patches, words, word_mask, drawn)
 
         loss, loss_terms = None, None
@@ -764,7 +764,7 @@ def _align(model: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def _foreground(logits: torch.Tensor) -> torch.Tensor:
+def foreground_logit(logits: torch.Tensor) -> torch.Tensor:
     """Logit of any foreground `[B, 1, H, W]`."""
     if logits.shape[1] == 1:
         return logits

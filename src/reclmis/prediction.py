@@ -1,6 +1,5 @@
 """Many images and notes -> masks, with bounded memory."""
 
-import math
 import re
 import warnings
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from .image_embeddings import ImageEmbeddings
 from .images import read_image, to_rgb8
 from .notes.lexicon import SIDES, ZONES
 from .text import without_padding
+from .tiling import check_tiling, tile_weight, tiles_of
 
 # Of a screening's list of findings all stay encoded; a note's states take some tens of kilobytes.
 NOTES_KEPT = 1024
@@ -92,10 +92,7 @@ def predict(
         raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold` is a probability between 0 and 1, got {threshold}.")
-    if tile is not None and tile < 1:
-        raise ValueError(f"`tile` is the side of a square in pixels, at least 1, got {tile}.")
-    if not 0 <= overlap < 1:
-        raise ValueError(f"`overlap` is a share of a tile, from 0 to below 1, got {overlap}.")
+    check_tiling(tile, overlap)
     asker = _Asker(model.eval(), processor, batch_size, threshold, tile, overlap)
     return _predictions(asker, enumerate(requests), batch_size, on_error)
 
@@ -194,17 +191,12 @@ class _Asker:
         """Several notes on one image. A tile is in memory for as long as it takes to ask them all."""
         image = requests[0].image
         assert self.tile is not None
-        windows = [
-            (left, top, left + width, top + height)
-            for top, height in _cuts(image.height, self.tile, self.overlap)
-            for left, width in _cuts(image.width, self.tile, self.overlap)
-        ]
         sums: list[Any] = [0.0] * len(requests)
         presences: list[float | None] = [None] * len(requests)
         total = torch.zeros(image.height, image.width, dtype=torch.float64)
-        for box in windows:
+        for box in tiles_of(image.height, image.width, self.tile, self.overlap):
             cut = image.crop(box)
-            weight = _weight(cut.height, cut.width)
+            weight = tile_weight(cut.height, cut.width)
             rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
             total[rows, columns] += weight
             asked = [replace(request, given=cut, image=cut) for request in requests]
@@ -293,21 +285,3 @@ class _Asker:
             "text_hidden_states": torch.stack([nothing if states is None else states for states in known]),
             "attention_mask": mask.to(self.model.device),
         }
-
-
-def _cuts(side: int, tile: int, overlap: float) -> list[tuple[int, int]]:
-    """Starts and lengths of the fewest tiles that cover a side evenly and overlap by at least that share."""
-    if side <= tile:
-        return [(0, side)]
-    steps = math.ceil((side - tile) / max(math.floor(tile * (1 - overlap)), 1))
-    return [(round(step * (side - tile) / steps), tile) for step in range(steps + 1)]
-
-
-def _weight(height: int, width: int) -> torch.Tensor:
-    """A tile's say `[H, W]` in the average: greatest in its middle, and above zero at its border."""
-
-    def slope(side: int) -> torch.Tensor:
-        place = torch.arange(1, side + 1, dtype=torch.float64)
-        return torch.minimum(place, side + 1 - place)
-
-    return slope(height)[:, None] * slope(width)[None]

@@ -1,7 +1,6 @@
 """`reclmis evaluate`: a model and a split -> figures with intervals, strata and pictures, as JSON, Markdown and HTML."""
 
 import argparse
-import json
 import shlex
 import sys
 import warnings
@@ -12,15 +11,13 @@ from typing import Any
 
 from . import CommandError
 from .loading import load_exported, load_model
-from .predict import positive_integer
+from .measuring import add_split_arguments, load_rows
+from .predict import positive_integer, share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="folder or Hub id")
-    parser.add_argument("--dataset", required=True, help="folder, table or name, as training takes it")
-    parser.add_argument("--split", default="validation")
-    parser.add_argument("--data", nargs="*", default=[], metavar="OPTION=JSON",
-                        help="options of the dataset, such as num_labels=3")  # fmt: skip
+    add_split_arguments(parser)
     parser.add_argument("--output", type=Path, default=Path("evaluation"),
                         help="folder for evaluation.json, report.md and report.html")  # fmt: skip
     parser.add_argument("--scored-at", choices=("native", "model", "both"), default="native",
@@ -30,16 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of a pixel in millimetres, which --surfaces are then given in")  # fmt: skip
     parser.add_argument("--against", metavar="EVALUATION_OR_MODEL",
                         help="what another model got on this split, or that model: compare the two")  # fmt: skip
+    parser.add_argument("--tile", type=positive_integer, metavar="PIXELS",
+                        help="ask overlapping squares of this side, as `reclmis predict` does")  # fmt: skip
+    parser.add_argument("--overlap", type=share, default=0.25, help="of neighbouring tiles, 0 to below 1")
     parser.add_argument("--no-note", action="store_true", help="ask a model with a null note for all that it finds")
     parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
                         help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch-size", type=positive_integer, default=16)
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap, and of the synthetic set")
     parser.add_argument("--resamples", type=positive_integer, default=2000, help="draws of the bootstrap")
     parser.add_argument("--cases", type=positive_integer, default=3, help="pictures of each kind: worst, median, best")
-    parser.add_argument("--num-synthetic", type=positive_integer, default=400,
-                        help="as in training on `synthetic`; its validation part is new")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,14 +54,13 @@ def _run(args: argparse.Namespace) -> int:
     from ..data import build_manifest
     from ..evaluation.cases import draw_cases
     from ..evaluation.report import build_report, write_report
-    from ..evaluation.splits import load_split, training_warning
+    from ..evaluation.splits import training_warning
 
     args.output.mkdir(parents=True, exist_ok=True)  # before anything is computed
     model, processor = _loaded(args.model, args.backend, args.device)
     if args.no_note and not model.config.note_dropout:
         raise CommandError(f"{args.model} was trained with notes only; leave --no-note out.")
-    dataset = load_split(args.dataset, args.split, num_synthetic=args.num_synthetic, seed=args.seed,
-                         size=model.config.image_size, **_parsed(args.data))  # fmt: skip
+    dataset = load_rows(args, args.split, model.config.image_size)
     content = build_manifest({args.split: dataset})[args.split]
     warning = training_warning(args.model, content)
     said = [] if warning is None else [warning]
@@ -113,7 +107,8 @@ def _scored(args: argparse.Namespace, model: Any, processor: Any, dataset: Any) 
     sizes: Any = ("native", "model") if args.scored_at == "both" else (args.scored_at,)
     with _announced_already():
         return score_sizes(model, processor, dataset, notes, batch_size=args.batch_size, scored_at=sizes,
-                           surfaces=args.surfaces, spacing=args.spacing, progress=True)  # fmt: skip
+                           surfaces=args.surfaces, spacing=args.spacing, progress=True, tile=args.tile,
+                           overlap=args.overlap)  # fmt: skip
 
 
 @contextmanager
@@ -188,6 +183,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--num-synthetic", str(args.num_synthetic)] if args.dataset == "synthetic" else []
     words += ["--surfaces"] if args.surfaces else []
     words += ["--spacing", *map(str, args.spacing)] if args.spacing else []
+    words += ["--tile", str(args.tile), "--overlap", str(args.overlap)] if args.tile else []
     words += ["--no-note"] if args.no_note else []
     words += ["--data", *args.data] if args.data else []
     words += ["--against", args.against] if args.against else []
@@ -203,14 +199,3 @@ def _portable(name: str) -> str:
 
 def _portable_sentence(args: argparse.Namespace, sentence: str) -> str:
     return sentence.replace(args.model, _portable(args.model))
-
-
-def _parsed(entries: list[str]) -> dict[str, Any]:
-    options = {}
-    for entry in entries:
-        name, _, value = entry.partition("=")
-        try:
-            options[name] = json.loads(value)
-        except ValueError as error:
-            raise CommandError(f"--data {entry} is no OPTION=JSON ({error}); text needs quotes of its own.") from error
-    return options

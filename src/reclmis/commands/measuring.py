@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import CommandError
 from .predict import positive_integer
 
 
@@ -26,10 +27,20 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
 def load_rows(args: argparse.Namespace, split: str, size: int, dataset: str | None = None) -> Any:
     """A split of the dataset asked for, or of another one."""
     from ..evaluation.splits import load_split
-    from .evaluate import _parsed
 
     return load_split(dataset or args.dataset, split, num_synthetic=args.num_synthetic, seed=args.seed, size=size,
-                      **_parsed(args.data))  # fmt: skip
+                      **parsed_options(args.data))  # fmt: skip
+
+
+def parsed_options(entries: list[str]) -> dict[str, Any]:
+    options = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        try:
+            options[name] = json.loads(value)
+        except ValueError as error:
+            raise CommandError(f"--data {entry} is no OPTION=JSON ({error}); text needs quotes of its own.") from error
+    return options
 
 
 def record_of(args: argparse.Namespace, command: str, dataset: Any, flags: list[str]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ..images import open_image, to_rgb8
 from ..notes import Orientation, contradicting_note
 from ..notes.contradiction import DENIALS
+from ..tiling import Box, check_tiling, tiles_of
 from .augment import Augmentation, Sample, sample_generator
 from .inventory import COLUMNS
 from .masks import read_mask
@@ -49,8 +50,8 @@ class _Samples:
         # Shared memory: workers that outlive an epoch must see the next one.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
-    def _decode(self, row: dict[str, Any]) -> Sample:
-        sample = decode_sample(row, self.num_labels, self.size)
+    def _decode(self, row: dict[str, Any], box: Box | None = None) -> Sample:
+        sample = decode_sample(row, self.num_labels, self.size, box)
         if self.absent_share and row.get(ABSENT):
             sample[ABSENT] = row[ABSENT]
         return sample if self.note is None else {**sample, "note": self.note}
@@ -94,6 +95,14 @@ class NotedSegmentationDataset(_Samples, Dataset):
         absent_share: share of the samples that get a note of which the image shows nothing, and an empty mask: the dataset's
             own `absent_note`, or one that [`reclmis.notes.contradicting_note`] writes, which takes it that the mask shows
             all of the finding. One in four denies the finding altogether.
+        tile: side in pixels of overlapping squares that images are cut into, before they are resized: each is a sample then,
+            whose id names its place, under the note of the whole image. For large images whose details the model's size
+            would lose; [`reclmis.prediction.predict`] asks by tiles too. Outside of the cache, the whole image is read for
+            each of its tiles.
+        overlap: share of a tile that its neighbour covers too, from 0 to below 1.
+
+    Raises:
+        ValueError: a tile, overlap or share out of range; an image whose size cannot be read, where it is cut.
 
     Raises (on access):
         ValueError: a file that cannot be read, a mask that does not have its image's size, or whose values tell no class;
@@ -111,13 +120,22 @@ class NotedSegmentationDataset(_Samples, Dataset):
         cache_bytes: int = 0,
         note: str | None = None,
         absent_share: float = 0.0,
+        tile: int | None = None,
+        overlap: float = 0.25,
     ) -> None:
+        check_tiling(tile, overlap)
         super().__init__(dataset, augmentation, num_labels, size, seed, note, absent_share)
         self._cache: dict[int, Sample] = {}
         self._cache_left = cache_bytes
+        # Row and part of it, for each sample.
+        self._parts: list[tuple[int, Box | None]] = [(row, None) for row in range(len(self.dataset))]
+        if tile is not None:
+            self._parts = [
+                (number, box) for number, row in enumerate(self.dataset) for box in tiles_of(*_size(row), tile, overlap)
+            ]
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self._parts)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the augmentation draw for this epoch, in workers that live on as well. Call it between epochs: workers
@@ -127,7 +145,10 @@ class NotedSegmentationDataset(_Samples, Dataset):
     @property
     def notes(self) -> list[str]:
         """The notes, in order, without decoding an image."""
-        return [self.note] * len(self) if self.note is not None else list(self.dataset["note"])
+        if self.note is not None:
+            return [self.note] * len(self)
+        notes = list(self.dataset["note"])
+        return [notes[row] for row, _ in self._parts]
 
     def __getitem__(self, index: int) -> Sample:
         return self._augment(self._decoded(index), int(self._epoch))
@@ -136,7 +157,8 @@ class NotedSegmentationDataset(_Samples, Dataset):
         if index in self._cache:
             # A copy of the dictionary, so that no caller renames the next epoch's note. Arrays are never written to.
             return dict(self._cache[index])
-        sample = self._decode(self.dataset[index])
+        row, box = self._parts[index]
+        sample = self._decode(self.dataset[row], box)
         size = sample["image"].nbytes + sample["mask"].nbytes
         if size <= self._cache_left:
             self._cache_left -= size
@@ -217,9 +239,18 @@ def _undecoded(dataset: Any, *, with_absent: bool = False) -> Any:
     return dataset
 
 
-def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int] | None = None) -> Sample:
+def decode_sample(
+    row: dict[str, Any], num_labels: int = 1, size: tuple[int, int] | None = None, box: Box | None = None
+) -> Sample:
     """A row of the HF dataset as arrays: `image` uint8 `[H, W, 3]`, `mask` uint8 `[H, W]`, `note`, `id`, and
     `original_size` (height, width). Image and mask may be decoded, or files as HF datasets has them.
+
+    Args:
+        row: with `image`, `mask`, `note` and `id`.
+        num_labels: classes of the mask.
+        size: `(height, width)` to resize to.
+        box: (left, top, right, bottom) of the part that is the sample, before it is resized; its id then ends in the place,
+            as in `slide@448,224` (left, top).
 
     Raises:
         ValueError: a file that cannot be read, image and mask differ in size, or the mask's values tell no class; the id
@@ -231,6 +262,10 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
     except ValueError as error:
         raise ValueError(f"Sample {row['id']!r}: {error}") from error
     _check_sizes(row["id"], (image.height, image.width), mask.shape)
+    name = row["id"]
+    if box is not None:
+        left, top, right, bottom = box
+        image, mask, name = image.crop(box), mask[top:bottom, left:right], f"{name}@{left},{top}"
     original = (image.height, image.width)
     if size is not None and size != original:
         image = image.resize(size[::-1], Image.Resampling.BILINEAR)
@@ -240,9 +275,18 @@ def decode_sample(row: dict[str, Any], num_labels: int = 1, size: tuple[int, int
         "image": np.array(image),
         "mask": np.array(mask),
         "note": row["note"],
-        "id": row["id"],
+        "id": name,
         "original_size": original,
     }
+
+
+def _size(row: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the row's image, which the head of a file alone does not tell: it may have to be turned."""
+    try:
+        image = to_rgb8(_opened(row["image"], "its image"))
+    except ValueError as error:
+        raise ValueError(f"Sample {row['id']!r}: {error}") from error
+    return image.height, image.width
 
 
 def _opened(value: Any, name: str) -> Any:

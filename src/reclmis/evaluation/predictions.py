@@ -1,5 +1,6 @@
 """A model's masks for a dataset, batch by batch, at the size of the truth or at the model's."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -7,6 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 
 from ..data.collate import decode_sample
+from ..prediction import predict
+from ..tiling import check_tiling
 from .metrics import SegmentationMeter
 
 ScoredAt = Literal["native", "model"]
@@ -40,6 +43,8 @@ def answers(
     batch_size: int = 16,
     num_labels: int | None = None,
     scored_at: Sequence[ScoredAt] = ("native",),
+    tile: int | None = None,
+    overlap: float = 0.25,
 ) -> Iterator[list[Answer]]:
     """Asks a model about every row, and holds one batch in memory.
 
@@ -52,10 +57,11 @@ def answers(
         scored_at: sizes of the masks. `"native"` is the image's own: logits are resized to it (bilinear). `"model"` is the
             size that the processor resizes to: logits stay as they are, and the truth is resized as in training (nearest
             neighbour). Where the processor leaves images at their size, both are the same.
+        tile, overlap: ask by tiles, as [`reclmis.prediction.predict`] does; `"native"` only.
 
     Raises:
-        ValueError: unequal numbers of rows and notes, an unknown size, a batch size below 1, or a sample that cannot be
-            read.
+        ValueError: unequal numbers of rows and notes, an unknown size, a batch size below 1, tiles that are none or another
+            size than `"native"` with them, or a sample that cannot be read.
         TypeError: no note, for a model without a null note.
     """
     if len(notes) != len(dataset):
@@ -65,7 +71,27 @@ def answers(
     unknown = [size for size in scored_at if size not in get_args(ScoredAt)]
     if unknown or not scored_at:
         raise ValueError(f"`scored_at` must be 'native' or 'model', got {unknown[0] if unknown else scored_at!r}.")
-    return _answers(model.eval(), processor, dataset, notes, batch_size, num_labels, scored_at)
+    check_tiling(tile, overlap)
+    if tile is None:
+        return _answers(model.eval(), processor, dataset, notes, batch_size, num_labels, scored_at)
+    if tuple(scored_at) != ("native",):
+        raise ValueError("Tiles have no other size than the image's own: leave `tile` out, or score at 'native' size.")
+    asked = {"batch_size": batch_size, "tile": tile, "overlap": overlap}
+    return _answers_by_tiles(model, processor, dataset, notes, num_labels or model.config.num_labels, asked)
+
+
+def _answers_by_tiles(model, processor, dataset, notes, num_labels, asked) -> Iterator[list[Answer]]:
+    waiting: deque[dict[str, Any]] = deque()
+
+    def requests():
+        for row, note in zip(dataset, notes, strict=True):
+            waiting.append(decode_sample(row, num_labels))
+            yield waiting[-1]["image"], note
+
+    for found in predict(model, processor, requests(), **asked):
+        sample = waiting.popleft()
+        mask, truth = torch.as_tensor(found.mask).long(), torch.as_tensor(sample["mask"]).long()
+        yield [Answer(sample, found.note, {"native": mask}, {"native": truth}, found.presence)]
 
 
 @torch.no_grad()

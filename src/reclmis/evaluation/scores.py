@@ -122,6 +122,8 @@ def score_split(
     surfaces: bool = False,
     spacing: Sequence[float] | None = None,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: float = 0.25,
 ) -> Evaluation:
     """Scores a model on a split. Holds one batch of images in memory.
 
@@ -137,13 +139,17 @@ def score_split(
         spacing: height and width in millimetres of a pixel of the images as they are, for surface distances; without it
             they are in pixels of the size scored.
         progress: show a bar.
+        tile, overlap: ask by tiles, see [`reclmis.prediction.predict`]; at native size.
 
     Raises:
         MissingPackageError: surfaces without MONAI.
         ValueError: see [`reclmis.evaluation.predictions.answers`] and [`Evaluation`].
     """
-    return score_sizes(model, processor, dataset, notes, batch_size=batch_size, scored_at=(scored_at,),
-                       surfaces=surfaces, spacing=spacing, progress=progress)[scored_at]  # fmt: skip
+    sizes = score_sizes(
+        model, processor, dataset, notes, batch_size=batch_size, scored_at=(scored_at,), surfaces=surfaces,
+        spacing=spacing, progress=progress, tile=tile, overlap=overlap,
+    )  # fmt: skip
+    return sizes[scored_at]
 
 
 def score_sizes(
@@ -157,6 +163,8 @@ def score_sizes(
     surfaces: bool = False,
     spacing: Sequence[float] | None = None,
     progress: bool = False,
+    tile: int | None = None,
+    overlap: float = 0.25,
 ) -> dict[ScoredAt, Evaluation]:
     """[`score_split`] at several sizes, each image asked once."""
     steps = checked_spacing(spacing)
@@ -164,7 +172,8 @@ def score_sizes(
     patients = list(dataset["patient"]) if "patient" in dataset.column_names else [None] * len(dataset)
     scores: dict[ScoredAt, list[ImageScore]] = {size: [] for size in scored_at}
     num_labels = model.config.num_labels
-    found = answers(model, processor, dataset, asked, batch_size=batch_size, scored_at=scored_at)
+    found = answers(model, processor, dataset, asked, batch_size=batch_size, scored_at=scored_at,
+                    tile=tile, overlap=overlap)  # fmt: skip
     one_by_one = tqdm((answer for batch in found for answer in batch), "evaluate", len(dataset), disable=not progress)
     for answer, patient in zip(one_by_one, patients, strict=True):
         for size, mask in answer.masks.items():

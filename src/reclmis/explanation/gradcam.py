@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..errors import MissingPackageError
 from ..images import to_rgb8
-from ..modeling_reclmis import _foreground
+from ..modeling_reclmis import foreground_logit
 from .borrowing import evaluating
 from .maps import check_note, content_size
 
@@ -54,7 +54,7 @@ def grad_cam(
     content = content_size(processor, picture)
 
     def foreground(pixels: torch.Tensor) -> torch.Tensor:
-        return _foreground(model(pixel_values=pixels, **inputs).logits.float())[:, 0]
+        return foreground_logit(model(pixel_values=pixels, **inputs).logits.float())[:, 0]
 
     with evaluating(model):
         if region is None:
