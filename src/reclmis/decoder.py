@@ -100,11 +100,11 @@ def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:
     padding 1) over the map itself: 4 instead of 9 multiply-adds per output pixel and channel.
 
     Upsampling by 2 (nearest) is itself a transposed convolution, with a 2x2 kernel of ones; the two kernels, convolved,
-    are one.
+    are one. That is linear in the weight, so it is a matrix: a training step takes it forward and backward.
     """
-    flipped = weight.flip(2, 3).flatten(0, 1)[:, None]
-    merged = F.conv2d(flipped, flipped.new_ones(1, 1, 2, 2), padding=1)
-    return merged.unflatten(0, weight.shape[:2])[:, :, 0].transpose(0, 1).contiguous()
+    unit = torch.eye(9, dtype=weight.dtype, device=weight.device).view(9, 1, 3, 3)
+    spread = F.conv2d(unit.flip(2, 3), unit.new_ones(1, 1, 2, 2), padding=1).flatten(1)
+    return (weight.flatten(2) @ spread).unflatten(2, (4, 4)).transpose(0, 1).contiguous()
 
 
 class MaskDecoder(nn.Module):
