@@ -227,6 +227,24 @@ def _parity(result: dict, runtimes: tuple[str, ...]) -> str:
             "their deviation.")  # fmt: skip
 
 
+def tiles(result: dict) -> str:
+    titles = {"whole": "the whole image at {size} pixels", "tiles": "tiles of {size} pixels, as they are"}
+    lines = [f"| {result['dataset']}, validation, scored at the images' own size | Dice per image | IoU per image "
+             "| Dice pooled | IoU pooled | seconds per image |", "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, run in result["runs"].items():
+        found = run["evaluation"]
+        title = titles[name].format(size=found["asked"].get("tile", 224))
+        lines.append(f"{row(title, found['metrics'])} {found['seconds_per_image']:.2f} |")
+    runs = result["runs"]
+    first = runs["whole"]
+    budgets = "; ".join(f"{name}: `{run['command']}`, {run['epochs']} epochs in {run['seconds'] / 60:.0f} minutes with "
+                        f"{run['threads']} thread(s)" for name, run in runs.items())  # fmt: skip
+    lines.append(f"\n`{result['command']}`, seed {first['seed']}, tiles asked with an overlap of "
+                 f"{100 * runs['tiles']['evaluation']['asked']['overlap']:.0f} %, split sha256 "
+                 f"`{first['evaluation']['sha256'][:12]}`. {budgets}.")  # fmt: skip
+    return "\n".join(lines)
+
+
 def quantization(result: dict) -> str:
     lines = ["| checkpoint | form | Dice per image | IoU per image | size | ms |", "|---|---|---|---|---|---|"]
     for name, run in result["runs"].items():
@@ -273,6 +291,7 @@ TABLES = {
     "data_loading": data_loading,
     "qata": qata,
     "monuseg": monuseg,
+    "tiles": tiles,
     "synthetic": synthetic,
     "pruning": pruning,
     "training_cost": training_cost,

@@ -6,7 +6,8 @@ Each contender is loaded in a process of its own (cold start: imports, loading a
 its turn, so that what else the machine does falls on all alike. Before a turn the machine rests until the threads of the
 one before have stopped spinning, and the first answer of a turn, which finds cold caches, is not counted. The roof is the
 multiply-adds of `base` without any of this package's savings, at the rate of one large matrix product measured in the same
-turns, in the faster of MKL and oneDNN. Weights are random: they change no time. Writes `benchmarks/results/speed.json` and `speed.png`.
+turns, in the faster of MKL and oneDNN. Weights are random: they change no time. Writes `benchmarks/results/speed.json` and
+`speed.png`.
 """
 
 import argparse

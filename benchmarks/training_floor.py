@@ -3,8 +3,8 @@
     python benchmarks/training_floor.py [--preset base] [--batch_sizes 4 8] [--repeats 5]
 
 The floor is three times the forward pass's multiply-adds (forward, gradient of activations, gradient of weights) at the rate
-of one large float32 matrix product in the faster of MKL and oneDNN, measured between the steps. Each batch size runs in a process of its own, for its peak
-memory. Also counts what in forward and backward would make a device wait. Writes
+of one large float32 matrix product in the faster of MKL and oneDNN, measured between the steps. Each batch size runs in a
+process of its own, for its peak memory. Also counts what in forward and backward would make a device wait. Writes
 `benchmarks/results/training_floor.json`.
 """
 

@@ -148,3 +148,13 @@ def test_long_notes_are_said_once(tmp_path, capsys, recwarn):
     code, _, error = reclmis("short", *SYNTHETIC, "--batch-size", 1, capsys=capsys)
     assert code == 0 and error.count("exceed 12 tokens") == 1
     assert not [warning for warning in recwarn if "exceed" in str(warning.message)]
+
+
+def test_tiles(folder, tmp_path, capsys):
+    code, _, error = reclmis(folder, *SYNTHETIC, "--tile", 48, "--overlap", 0.5, capsys=capsys)
+    assert code == 0 and "names a place" in error
+    report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    assert "--tile 48 --overlap 0.5" in report["command"]
+    code, _, _ = reclmis(folder, *SYNTHETIC, "--output", "whole", capsys=capsys)
+    assert report["results"] != json.loads((tmp_path / "whole" / "evaluation.json").read_text())["results"]
+    assert "native" in refused(folder, *SYNTHETIC, "--tile", 48, "--scored-at", "both", capsys=capsys)

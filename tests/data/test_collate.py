@@ -54,6 +54,51 @@ def test_size_resizes_and_the_original_is_remembered(split):
     assert sample["original_size"] == (SIZE, SIZE)
 
 
+class TestTiles:
+    @pytest.mark.parametrize("cache_bytes", [0, 2**30])
+    def test_tiles_are_the_parts_of_the_images(self, split, cache_bytes):
+        whole = NotedSegmentationDataset(split)
+        tiled = NotedSegmentationDataset(split, tile=20, overlap=0.25, cache_bytes=cache_bytes)
+        # 32 pixels in squares of 20 that overlap by 5 or more: they start at 0 and at 12.
+        assert len(tiled) == 4 * len(whole)
+        for index in (*range(8), 5):  # the last one from the cache
+            image, (top, left) = whole[index // 4], [(0, 0), (0, 12), (12, 0), (12, 12)][index % 4]
+            tile = tiled[index]
+            assert tile["id"] == f"{image['id']}@{left},{top}" and tile["original_size"] == (20, 20)
+            assert np.array_equal(tile["image"], image["image"][top : top + 20, left : left + 20])
+            assert np.array_equal(tile["mask"], image["mask"][top : top + 20, left : left + 20])
+        assert tiled.notes == [note for note in split["note"] for _ in range(4)] == [tile["note"] for tile in tiled]
+
+    def test_the_last_tile_ends_with_the_image_and_a_small_image_is_one(self, split):
+        tiled = NotedSegmentationDataset(split, tile=24, overlap=0)
+        assert [tiled[index]["id"].partition("@")[2] for index in range(4)] == ["0,0", "8,0", "0,8", "8,8"]
+        assert NotedSegmentationDataset(split, tile=500)[1]["original_size"] == (SIZE, SIZE)
+
+    def test_tiles_are_resized_and_augmented_each_for_itself(self, split):
+        tiled = NotedSegmentationDataset(split, POLICY, tile=16, overlap=0, size=(8, 8))
+        tiles = [tiled[index] for index in range(4)]
+        assert {tile["image"].shape for tile in tiles} == {(8, 8, 3)}
+        mirrored = [parse_note(tile["note"]) != parse_note(split[0]["note"]) for tile in tiles]
+        assert any(mirrored) and not all(mirrored)
+
+    @pytest.mark.parametrize(("wrong", "named"), [({"tile": 0}, "tile"), ({"tile": 8, "overlap": 1.0}, "overlap")])
+    def test_nonsense_is_refused(self, split, wrong, named):
+        with pytest.raises(ValueError, match=f"`{named}`"):
+            NotedSegmentationDataset(split, **wrong)
+
+    def test_an_image_that_cannot_be_read_is_named(self, split, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"no image")
+        row = {
+            "image": str(tmp_path / "broken.png"),
+            "mask": str(tmp_path / "broken.png"),
+            "note": "x",
+            "id": "slide 7",
+        }
+        features = Features({"image": Image(), "mask": Image(), "note": Value("string"), "id": Value("string")})
+        with pytest.raises(ValueError, match="slide 7"):
+            NotedSegmentationDataset(Dataset.from_list([row], features=features), tile=8)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_epochs_reach_persistent_workers_and_draws_do_not_depend_on_them(split, workers):
     dataset = NotedSegmentationDataset(split, POLICY, seed=1)

@@ -10,6 +10,7 @@ from reclmis.data.collate import decode_sample
 from reclmis.evaluation import Evaluation, SegmentationMeter, score_image, score_split
 from reclmis.evaluation.predictions import evaluate
 from reclmis.evaluation.scores import score_sizes
+from reclmis.prediction import TiledNoteWarning, predict
 from tests.parts import NOTE_TEXT, lively, tiny_model, tiny_processor
 
 NOTE = "upper left lung"
@@ -171,3 +172,32 @@ def test_parts_and_mistakes():
         both.values("auc")
     with pytest.raises(ValueError, match="'large'"):
         Evaluation((one,), scored_at="large")
+
+
+def test_tiles_score_as_predict_answers(parts, split):
+    model, processor = parts
+    tiled = score_split(model, processor, split, tile=48, overlap=0.5, batch_size=3)
+    whole = score_split(model, processor, split, batch_size=3)
+    asked = [(row["image"], row["note"]) for row in split]
+    with pytest.warns(TiledNoteWarning):
+        found = list(predict(model, processor, asked, tile=48, overlap=0.5))
+    masks = [decode_sample(row)["mask"] for row in split]
+    expected = [
+        score_image(row["id"], answer.mask, mask).dice for row, answer, mask in zip(split, found, masks, strict=True)
+    ]
+    by_id = {image.id: image.dice for image in tiled.images}
+    assert [by_id[row["id"]] for row in split] == expected
+    assert tiled.ids == whole.ids and tiled != whole
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"tile": 0}, "`tile`"),
+        ({"tile": 8, "overlap": -0.1}, "`overlap`"),
+        ({"tile": 8, "scored_at": "model"}, "native"),
+    ],
+)
+def test_impossible_tiles_are_refused(parts, split, wrong, named):
+    with pytest.raises(ValueError, match=named):
+        score_split(*parts, split, **wrong)

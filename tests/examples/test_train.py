@@ -420,6 +420,20 @@ def test_trains_on_a_stream_and_resumes_it(tmp_path):
     assert short.returncode and "ended after 3 batches" in short.stderr
 
 
+def test_trains_on_tiles_and_resumes(example, tmp_path, capsys):
+    tiles = ("--tile", "16")
+    whole = run(tmp_path / "whole", *tiles)
+    # Nine images of 32 pixels are 36 tiles, in batches of four.
+    assert "9/9" in whole.stderr
+    run(tmp_path / "parts", *tiles, "--max_minutes", "0")
+    run(tmp_path / "parts", *tiles, "--resume")
+    first, second = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    with pytest.raises(SystemExit):
+        example.main([*OPTIONS, "--output_dir", str(tmp_path), "--tile", "16", "--streaming", "--steps_per_epoch", "1"])
+    assert "--tile" in capsys.readouterr().err
+
+
 def test_a_tokenizer_is_learned_from_all_notes_unless_they_stream(example):
     from datasets import Dataset
 
