@@ -191,12 +191,17 @@ def speed(result: dict) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines.append(
         f"\nThe roof, {1000 * roof:.0f} ms, is `base` with nothing saved and without its text encoder at the rate of one "
-        f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second); a note that is known was "
-        f"encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
+        f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second{_by_library(result)}); a note "
+        f"that is known was encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
         f"model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. `{result['command']}`, medians of "
         f"{result['repeats']} {result.get('method', 'answers in turns')}, random weights; {versions}."
     )
     return "\n".join(lines)
+
+
+def _by_library(result: dict) -> str:
+    rates = result.get("macs_per_second_by_library")
+    return f": oneDNN {rates['oneDNN'] / 1e9:.0f}, MKL, which `@` calls, {rates['MKL'] / 1e9:.0f}" if rates else ""
 
 
 def _against_goals(result: dict) -> str:

@@ -44,7 +44,7 @@ from reclmis.data import (
 from reclmis.data.manifest import summary
 from reclmis.evaluation.metrics import SegmentationMeter
 from reclmis.evaluation.text_dependence import CONSTANT_NOTE
-from reclmis.losses import NonFiniteLossError
+from reclmis.losses import NonFiniteLossError, finite_in_graphs
 from reclmis.training import (
     NoteCache,
     build_optimizer,
@@ -249,7 +249,8 @@ def build_model(args, notes):
 def named(batch):
     """Says in which samples a loss broke."""
     try:
-        yield
+        with finite_in_graphs():
+            yield
     except NonFiniteLossError as error:
         broken = ~batch["pixel_values"].flatten(1).isfinite().all(dim=1).cpu()
         if broken.any():

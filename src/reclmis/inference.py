@@ -29,7 +29,11 @@ class FoldedPixelLevelAttention(nn.Module):
         self.expand, self.gate = attention.expand, attention.gate
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
-        average, maximum = self.both(feature).chunk(2, dim=1)
+        if torch.compiler.is_exporting():
+            # Other runtimes copy the map in order to split it; weights they split once.
+            average, maximum = (F.conv2d(feature, weight) for weight in self.both.weight.chunk(2))
+        else:
+            average, maximum = self.both(feature).chunk(2, dim=1)
         return gate_pixels(feature, average, maximum, self.expand, self.gate)
 
 

@@ -3,12 +3,19 @@
 # Shapes: B samples, N patches, L words, C width, K classes.
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
 
 from .interaction import masked_softmax
+
+
+_IN_A_GRAPH = "The loss term {} is not finite."
+_MEND = "Look for such values in the inputs, lower the learning rate, or clip gradients."
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -206,7 +213,7 @@ def total_loss(
     """
     if torch.compiler.is_compiling():
         for name, value in terms.items():
-            torch._assert_async(value.detach().isfinite(), f"The loss term {name!r} is not finite.")
+            torch._assert_async(value.detach().isfinite(), _IN_A_GRAPH.format(repr(name)))
     elif watch is not None:
         watch(terms)
     else:
@@ -214,12 +221,27 @@ def total_loss(
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
+@contextmanager
+def finite_in_graphs() -> Iterator[None]:
+    """A compiled model can only assert. Inside this, a loss term that breaks there raises what it does elsewhere.
+
+    Raises:
+        NonFiniteLossError: a term of a compiled model is nan or infinite.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(_IN_A_GRAPH.format("'(\\w+)'"), str(error))
+        if found is None:
+            raise
+        raise NonFiniteLossError(f"Loss term(s) not finite: {found[1]}. {_MEND}") from error
+
+
 def _check_finite(values: dict[str, float]) -> None:
     broken = {name: value for name, value in values.items() if not math.isfinite(value)}
     if broken:
         raise NonFiniteLossError(
-            f"Loss term(s) not finite: {', '.join(f'{name} = {value}' for name, value in broken.items())}. "
-            "Look for such values in the inputs, lower the learning rate, or clip gradients."
+            f"Loss term(s) not finite: {', '.join(f'{name} = {value}' for name, value in broken.items())}. {_MEND}"
         )
 
 

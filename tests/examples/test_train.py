@@ -320,8 +320,9 @@ def test_weights_that_break_in_the_last_step_of_an_epoch_are_not_saved(stopped, 
     assert epoch_that_is_left(folder) == 1 and (folder / "best" / "model.safetensors").read_bytes() == before
 
 
-def test_a_loss_that_explodes_ends_in_a_sentence_that_names_it(tmp_path):
-    broken = run(tmp_path, "--learning_rate", "1e30", check=False)
+@pytest.mark.parametrize("more", [(), ("--compile", "aot_eager")], ids=["eager", "compiled"])
+def test_a_loss_that_explodes_ends_in_a_sentence_that_names_it(tmp_path, more):
+    broken = run(tmp_path, "--learning_rate", "1e30", *more, check=False)
     assert broken.returncode == 1 and "Traceback" not in broken.stderr
     assert "Loss term(s) not finite" in broken.stderr and "The batch was" in broken.stderr
     assert "No epoch was saved." in broken.stderr and latest_complete(tmp_path) is None
