@@ -191,10 +191,11 @@ def speed(result: dict) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines.append(
         f"\nThe roof, {1000 * roof:.0f} ms, is `base` with nothing saved and without its text encoder at the rate of one "
-        f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second{_by_library(result)}); a note "
-        f"that is known was encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. `import reclmis` with its "
-        f"model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. `{result['command']}`, medians of "
-        f"{result['repeats']} {result.get('method', 'answers in turns')}, random weights; {versions}."
+        f"large matrix product ({result['macs_per_second'] / 1e9:.0f} G multiply-adds per second{_by_library(result)}); a "
+        f"note that is known was encoded before. Milliseconds for N notes of one image (`base`, OpenVINO): {seconds}. "
+        f"`import reclmis` with its model takes {imports:.2f} s beyond torch, torchvision, transformers and timm. "
+        f"`{result['command']}`, medians of {result['repeats']} {result.get('method', 'answers in turns')}, random weights; "
+        f"{versions}."
     )
     return "\n".join(lines)
 

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from .interaction import masked_softmax
 
-
 _IN_A_GRAPH = "The loss term {} is not finite."
 _MEND = "Look for such values in the inputs, lower the learning rate, or clip gradients."
 
