@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from . import CommandError
 from .loading import load_model
-from .measuring import add_split_arguments, announce, as_json, load_rows, record_of, write_results
+from .measuring import add_split_arguments, announce, as_json, load_rows, record_of, told, write_results
 from .predict import positive_integer
 
 JSON, MARKDOWN = "certificate.json", "certificate.md"
@@ -27,14 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import one_line
-
-    try:
+    with told(args.output):
         return _run(args)
-    except (ValueError, TypeError, FileNotFoundError) as error:
-        raise CommandError(one_line(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot write to {args.output}: {error}.") from error
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import CommandError
 from .loading import load_exported, load_model
-from .measuring import add_split_arguments, load_rows
+from .measuring import add_split_arguments, load_rows, told
 from .predict import positive_integer, share
 
 
@@ -38,16 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import MissingPackageError, one_line
-
     if args.spacing is not None and not args.surfaces:
         raise CommandError("--spacing is for surface distances; add --surfaces.")
-    try:
+    with told(args.output):
         return _run(args)
-    except (ValueError, TypeError, FileNotFoundError, MissingPackageError) as error:
-        raise CommandError(one_line(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot write to {args.output}: {error}.") from error
 
 
 def _run(args: argparse.Namespace) -> int:

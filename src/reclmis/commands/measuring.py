@@ -4,6 +4,8 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,23 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=positive_integer, default=16)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random, and of the synthetic set")
+
+
+@contextmanager
+def told(output: Path) -> Iterator[None]:
+    """What is wrong with a request, its data or its folder becomes one sentence.
+
+    Raises:
+        CommandError: with it.
+    """
+    from ..errors import MissingPackageError, one_line
+
+    try:
+        yield
+    except (ValueError, TypeError, FileNotFoundError, MissingPackageError) as error:
+        raise CommandError(one_line(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot write to {output}: {error}.") from error
 
 
 def load_rows(args: argparse.Namespace, split: str, size: int, dataset: str | None = None) -> Any:

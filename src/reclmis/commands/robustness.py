@@ -7,7 +7,7 @@ from typing import Any
 
 from . import CommandError
 from .loading import load_model
-from .measuring import add_split_arguments, announce, as_json, load_rows, record_of, write_results
+from .measuring import add_split_arguments, announce, as_json, load_rows, record_of, told, write_results
 
 JSON, MARKDOWN, FIGURE = "robustness.json", "robustness.md", "robustness.png"
 
@@ -25,14 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..errors import MissingPackageError, one_line
-
-    try:
+    with told(args.output):
         return _run(args)
-    except (ValueError, TypeError, FileNotFoundError, MissingPackageError) as error:
-        raise CommandError(one_line(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot write to {args.output}: {error}.") from error
 
 
 def _run(args: argparse.Namespace) -> int:
