@@ -86,6 +86,8 @@ def variants(groups: list[str], preset: str) -> dict[str, dict[str, Any]]:
     """What differs from this preset, of the groups whose names begin so; of all without any."""
     from reclmis import RecLMISConfig
 
+    if absent := [name for name in groups if not any(group.startswith(name) for group in GROUPS)]:
+        raise SystemExit(f"No group begins with {absent[0]!r}; there are {', '.join(GROUPS)}.")
     default = getattr(RecLMISConfig, preset)()
     members = {name: fields for group, some in GROUPS.items() for name, fields in some.items()
                if not groups or any(group.startswith(beginning) for beginning in groups)}  # fmt: skip
@@ -115,6 +117,7 @@ def train_and_measure(
         validation = train.build_datasets(train.parse_arguments(flags))["validation"]
         metrics = measure(model, processor, validation)
     return {
+        "options": {name: value for name, value in options.items() if name != "dataset"},
         "seed": options["seed"], "seconds": history[-1]["seconds"], "epochs": len(history),
         **{key: record[key] for key in ("data", "versions", "commit", "threads")},
         "metrics": metrics,
@@ -152,6 +155,22 @@ def collect(folder: Path) -> dict[str, list[dict[str, Any]]]:
         result = json.loads(path.read_text())
         found.setdefault(result["variant"], []).append(result)
     return found
+
+
+def check_alike(runs: list[dict[str, Any]], options: dict[str, Any]) -> None:
+    """Runs of one table share data and budget.
+
+    Raises:
+        SystemExit: one does not.
+    """
+    wanted = {name: value for name, value in options.items() if name != "dataset"}
+    for run in runs:
+        name = f"{run['variant']}, seed {run['seed']}"
+        if run["data"] != runs[0]["data"]:
+            raise SystemExit(f"{name} is of other data than {runs[0]['variant']}; remove one of them.")
+        own = {key: value for key, value in run.get("options", wanted).items() if key != "seed"}
+        if own != wanted:
+            raise SystemExit(f"{name} was trained with {own}, not {wanted}; remove it to train it anew.")
 
 
 def summarise(runs: list[dict[str, Any]], baseline: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -195,6 +214,9 @@ def _row(name: str, row: dict[str, Any]) -> str:
 
 def report(budget: str, folder: Path) -> None:
     found = collect(folder)
+    check_alike([run for runs in found.values() for run in runs], {**COMMON, **BUDGETS[budget]})
+    if DEFAULT not in found:
+        raise SystemExit(f"{folder} holds no run of the default, which the others are compared with.")
     baseline = {run["seed"]: run for run in found[DEFAULT]}
     first = found[DEFAULT][0]
     result = {

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ablations import BUDGETS as SHORT
-from ablations import COMMON, ROOT, keep, slug, train_and_measure
+from ablations import COMMON, ROOT, check_alike, keep, slug, train_and_measure
 
 # Three times as long on the synthetic set: only then does a network this small tell all places apart.
 BUDGETS = {**SHORT, "synthetic": {**SHORT["synthetic"], "epochs": 24}}
@@ -58,6 +58,7 @@ def main() -> None:
             if not path.is_file():
                 keep(run(args.budget, args.dataset, variant, seed), path)
             runs[variant].append(json.loads(path.read_text()))
+    check_alike([run for some in runs.values() for run in some], {**COMMON, **BUDGETS[args.budget]})
     first = runs["as it is"][0]
     result = {
         "command": f"python benchmarks/absence.py --budget {args.budget}", "budget": BUDGETS[args.budget],

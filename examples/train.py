@@ -19,6 +19,8 @@ import json
 import math
 import time
 from contextlib import contextmanager
+from dataclasses import fields
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from reclmis import RecLMISConfig, RecLMISModel, RecLMISProcessor
+from reclmis.commands.predict import positive_integer, probability, share
 from reclmis.data import (
     Augmentation,
     Collator,
@@ -54,12 +57,12 @@ from reclmis.training import (
     save_checkpoint,
 )
 from reclmis.training.checkpoint import read_record
-from reclmis.training.endings import kept
+from reclmis.training.endings import kept, requested
 from reclmis.training.finite import NonFiniteModelError, check_finite, shortened
 from reclmis.training.optim import accumulation_weights, optimizer_steps
 from reclmis.training.processes import check_launch, from_all, from_main, means, share_buffers
 from reclmis.training.record import run_record
-from reclmis.training.run_folder import refuse_occupied, resumable, tidy, write_metrics, write_run
+from reclmis.training.run_folder import TRACKED, refuse_occupied, resumable, tidy, write_metrics, write_run
 from reclmis.training.sharding import is_sharded, load_whole_state, whole_state
 from reclmis.visualization import agreement
 
@@ -73,37 +76,45 @@ def parse_arguments(argv=None) -> argparse.Namespace:
                       help="options of the source, such as num_labels=3 or missing_notes='\"from_masks\"'")  # fmt: skip
     data.add_argument("--cache_gigabytes", type=float, default=4.0,
                       help="memory for decoded images, with --workers 0")  # fmt: skip
-    data.add_argument("--num_synthetic", type=int, default=400, help="training images of the synthetic set")
-    data.add_argument("--limit_train", type=int, help="use only the first images")
-    data.add_argument("--limit_validation", type=int)
+    data.add_argument(
+        "--num_synthetic", type=positive_integer, default=400, help="training images of the synthetic set"
+    )
+    data.add_argument("--limit_train", type=positive_integer, help="use only the first images")
+    data.add_argument("--limit_validation", type=positive_integer)
     data.add_argument("--augment", choices=("none", "paper", "strong"), default="paper")
     data.add_argument("--note_mode", choices=("right", "constant"), default="right",
                       help="'constant' replaces every note by one sentence, as a control")  # fmt: skip
-    data.add_argument("--absent_share", type=float, default=0.0,
+    data.add_argument("--absent_share", type=probability, default=0.0,
                       help="share of training samples with a note of which the image shows nothing")  # fmt: skip
     data.add_argument("--normalise_notes", action="store_true",
                       help="train on each note's canonical sentence; see reclmis.notes.normalise_note")  # fmt: skip
     data.add_argument("--normalize_per_image", action="store_true",
                       help="bring every image to mean 0 and deviation 1, where stain or exposure differ")  # fmt: skip
-    data.add_argument("--tile", type=int, help="cut large images into squares of this side, before they are resized")
-    data.add_argument("--overlap", type=float, default=0.0, help="share of a tile that its neighbour covers too")
-    data.add_argument("--workers", type=int, default=0)
+    data.add_argument("--tile", type=positive_integer,
+                      help="cut large images into squares of this side, before they are resized; in validation, too, each "
+                      "counts as an image, and `reclmis evaluate --tile` joins them")  # fmt: skip
+    data.add_argument("--overlap", type=share, help="of a training tile, that its neighbour covers too; 0 by default")
+    data.add_argument("--workers", type=natural_number, default=0)
     data.add_argument("--streaming", action="store_true", help="hold no list of the data: for sets of any size")
-    data.add_argument("--steps_per_epoch", type=int, help="batches per process and epoch; a stream has no length")
-    data.add_argument("--shuffle_buffer", type=int, default=1000, help="samples from which a stream draws")
+    data.add_argument(
+        "--steps_per_epoch", type=positive_integer, help="batches per process and epoch; a stream has no length"
+    )
+    data.add_argument("--shuffle_buffer", type=natural_number, default=1000, help="samples from which a stream draws")
     model = parser.add_argument_group("model")
     model.add_argument("--preset", choices=("tiny", "small", "base", "paper", "release"), default="small")
-    model.add_argument("--image_size", type=int, default=224)
+    model.add_argument("--image_size", type=positive_integer, default=224)
     model.add_argument("--visual_backbone")
     model.add_argument("--text_encoder")
     model.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="any field of RecLMISConfig")
     model.add_argument("--init", help="checkpoint to fine-tune, in place of --preset")
     train = parser.add_argument_group("training")
-    train.add_argument("--epochs", type=int, default=20, help="of the whole run; the cosine schedule ends with them")
+    train.add_argument(
+        "--epochs", type=positive_integer, default=20, help="of the whole run; the cosine schedule ends with them"
+    )
     train.add_argument("--max_minutes", type=float,
                        help="stop after the epoch in which this time is up, counted anew after --resume")  # fmt: skip
-    train.add_argument("--batch_size", type=int, default=8, help="images per process and step")
-    train.add_argument("--gradient_accumulation", type=int, default=1)
+    train.add_argument("--batch_size", type=positive_integer, default=8, help="images per process and step")
+    train.add_argument("--gradient_accumulation", type=positive_integer, default=1)
     train.add_argument("--optimizer", choices=("adam", "adamw"), default="adam")
     train.add_argument("--learning_rate", type=float, default=3e-4)
     train.add_argument("--backbone_learning_rate", type=float, help="of the visual backbone, where it differs")
@@ -111,12 +122,14 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     train.add_argument("--weight_decay", type=float, default=0.0)
     train.add_argument("--schedule", choices=("cosine", "restarts", "constant"), default="cosine")
     train.add_argument("--final_ratio", type=float, default=0.0, help="last learning rate, as a share of the first")
-    train.add_argument("--warmup_steps", type=int, default=0)
+    train.add_argument("--warmup_steps", type=natural_number, default=0)
     train.add_argument("--grad_clip", type=float, default=0.0, help="largest gradient norm; 0 leaves gradients alone")
     train.add_argument("--gradient_checkpointing", action="store_true", help="less memory, a third more time")
-    train.add_argument("--ema", type=float, default=0.0, help="decay of averaged weights, which are then the model")
-    train.add_argument("--patience", type=int, help="stop after so many epochs without a better best_metric")
-    train.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), default="no")
+    train.add_argument("--ema", type=share, default=0.0, help="decay of averaged weights, which are then the model")
+    train.add_argument(
+        "--patience", type=positive_integer, help="stop after so many epochs without a better best_metric"
+    )
+    train.add_argument("--mixed_precision", choices=("no", "bf16", "fp16"), help="by default as the launcher says")
     train.add_argument("--compile", metavar="BACKEND", help="torch.compile with it, such as inductor")
     train.add_argument("--channels_last", action=argparse.BooleanOptionalAction, default=True)
     train.add_argument("--seed", type=int, default=0)
@@ -128,13 +141,32 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     going.add_argument("--overwrite", action="store_true", help="remove the run that output_dir holds")
     run.add_argument("--best_metric", default="dice_per_image", help="of the validation; 'best' has most of it",
                      choices=("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled"))  # fmt: skip
-    run.add_argument("--keep", type=int, default=0, help="also keep the models of the last so many epochs, in epochs/")
-    run.add_argument("--pictures", type=int, default=4, help="validation masks that the tracker gets per epoch")
+    run.add_argument(
+        "--keep", type=natural_number, default=0, help="also keep the models of the last so many epochs, in epochs/"
+    )
+    run.add_argument(
+        "--pictures", type=natural_number, default=4, help="validation masks that the tracker gets per epoch"
+    )
     run.add_argument("--tracker", default="tensorboard", help="any tracker of Accelerate, or 'none'")
     config = parser.parse_known_args(argv)[0].config
     if config is not None:
         parser.set_defaults(**options_of(config, parser))
     args = parser.parse_args(argv)
+    if config is not None:  # names that the command line leaves out stay as the file has them
+        args.set, args.data = (merged(parser.get_default(name), getattr(args, name)) for name in ("set", "data"))
+    for name in ("set", "data"):
+        try:
+            given = parsed(getattr(args, name))
+        except ValueError as error:
+            parser.error(f"--{name} takes NAME=JSON, where text has quotes of its own: {error}.")
+        if name == "set" and (unknown := sorted(set(given) - config_fields())):
+            near = get_close_matches(unknown[0], config_fields(), 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            parser.error(f"--set {unknown[0]}: RecLMISConfig has no such field.{hint}")
+    if args.compile and args.compile not in (backends := torch.compiler.list_backends(exclude_tags=())):
+        parser.error(f"--compile {args.compile}: there are {', '.join(backends)}.")
+    if args.overlap is not None and args.tile is None:
+        parser.error("--overlap is of tiles; give --tile as well, or leave it out.")
     if args.dataset is None:
         parser.error("--dataset is required.")
     if args.streaming and (args.steps_per_epoch is None or args.steps_per_epoch % args.gradient_accumulation):
@@ -168,9 +200,34 @@ def options_of(path: Path, parser: argparse.ArgumentParser) -> dict:
         choices = known[name].choices
         if choices is not None and value not in choices:
             parser.error(f"{path}: {name} is {value!r}; choose from {', '.join(map(str, choices))}.")
+        if known[name].type is not None and value is not None:
+            try:
+                options[name] = known[name].type(str(value))
+            except (ValueError, argparse.ArgumentTypeError) as error:
+                parser.error(f"{path}: {name} is {value!r}: {error}.")
     for name in {"set", "data"} & set(options):
+        if not isinstance(options[name], dict):
+            parser.error(f"{path}: {name} must map names to values.")
         options[name] = [f"{key}={json.dumps(value)}" for key, value in options[name].items()]
     return options
+
+
+def merged(first: list[str], second: list[str]) -> list[str]:
+    """Two lists of NAME=JSON, where the second wins."""
+    entries = {entry.partition("=")[0]: entry for entry in (*first, *second)}
+    return list(entries.values())
+
+
+def config_fields() -> set[str]:
+    """What `--set` may name."""
+    return {field.name for field in fields(RecLMISConfig)} | {"id2label", "label2id", "num_labels"}
+
+
+def natural_number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is below 0")
+    return number
 
 
 def parsed(entries: list[str]) -> dict:
@@ -220,13 +277,19 @@ def build_dataset(args, rows, config, split: str, note: str | None):
         shuffle = args.shuffle_buffer if split == "train" else 0
         return NotedSegmentationStream(rows, policy, **options, shuffle=shuffle)
     cache = int(args.cache_gigabytes * 2**30) if args.workers == 0 else 0
-    return NotedSegmentationDataset(rows, policy, **options, cache_bytes=cache, tile=args.tile, overlap=args.overlap)
+    overlap = args.overlap or 0.0 if split == "train" else 0.0
+    return NotedSegmentationDataset(rows, policy, **options, cache_bytes=cache, tile=args.tile, overlap=overlap)
 
 
 def build_model(args, notes):
     """A new model and its processor, or those of `--init`."""
     if args.init:
-        return RecLMISModel.from_pretrained(args.init), RecLMISProcessor.from_pretrained(args.init)
+        model, processor = RecLMISModel.from_pretrained(args.init), RecLMISProcessor.from_pretrained(args.init)
+        if model.config.image_size != args.image_size:
+            raise ValueError(
+                f"{args.init} sees {model.config.image_size} pixels; give --image_size {model.config.image_size}."
+            )
+        return model, processor
     changes = {"image_size": args.image_size}
     changes |= parsed(args.set)
     changes |= {key: getattr(args, key) for key in ("visual_backbone", "text_encoder") if getattr(args, key)}
@@ -307,28 +370,36 @@ def main(argv=None) -> dict[str, float]:
 
 
 def train(args) -> dict[str, float]:
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # otherwise several processes would not find each other there
-        mixed_precision=args.mixed_precision,
-        gradient_accumulation_steps=args.gradient_accumulation,
-        log_with=None if args.tracker == "none" else args.tracker,
-        project_config=ProjectConfiguration(
-            project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")
-        ),
-        # Processes share a stream sample by sample, as batches hold texts, which cannot be sent from one to the others.
-        dataloader_config=DataLoaderConfiguration(
-            use_seedable_sampler=True, data_seed=args.seed, dispatch_batches=False if args.streaming else None
-        ),
-    )
+    with requested():
+        accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # otherwise several processes would not find each other there
+            mixed_precision=args.mixed_precision,
+            gradient_accumulation_steps=args.gradient_accumulation,
+            log_with=None if args.tracker == "none" else args.tracker,
+            project_config=ProjectConfiguration(
+                project_dir=str(args.output_dir), logging_dir=str(args.output_dir / "logs")
+            ),
+            # Processes share a stream sample by sample, as batches hold texts, which cannot be sent from one to the others.
+            dataloader_config=DataLoaderConfiguration(
+                use_seedable_sampler=True, data_seed=args.seed, dispatch_batches=False if args.streaming else None
+            ),
+        )
     check_launch(accelerator.num_processes)
+    if accelerator.gradient_accumulation_steps != args.gradient_accumulation:
+        raise SystemExit(
+            f"The launcher accumulates {accelerator.gradient_accumulation_steps} steps, --gradient_accumulation says "
+            f"{args.gradient_accumulation}: give both the same."
+        )
+    args.mixed_precision = accelerator.mixed_precision
     set_seed(args.seed, device_specific=False)
-    splits = build_datasets(args)
-    note = CONSTANT_NOTE if args.note_mode == "constant" else None
-    model, processor = build_model(args, [note] * 2 if note else notes_of(splits["train"], args.streaming))
-    num_labels = model.config.num_labels
-    datasets = {
-        split: build_dataset(args, splits[split], model.config, split, note) for split in ("train", "validation")
-    }
+    with requested():
+        splits = build_datasets(args)
+        note = CONSTANT_NOTE if args.note_mode == "constant" else None
+        model, processor = build_model(args, [note] * 2 if note else notes_of(splits["train"], args.streaming))
+        num_labels = model.config.num_labels
+        datasets = {
+            split: build_dataset(args, splits[split], model.config, split, note) for split in ("train", "validation")
+        }
     loaders = {
         split: DataLoader(
             datasets[split],
@@ -348,7 +419,8 @@ def train(args) -> dict[str, float]:
         model.gradient_checkpointing_enable()
     if args.compile:
         model.compile(backend=args.compile)
-    if args.channels_last:
+    # FSDP shares out weights that lie one after the other only.
+    if args.channels_last and accelerator.distributed_type != DistributedType.FSDP:
         model = model.to(memory_format=torch.channels_last)
     model, optimizer, train_loader, validation_loader = accelerator.prepare(
         model, optimizer, loaders["train"], loaders["validation"]
@@ -369,10 +441,14 @@ def train(args) -> dict[str, float]:
             "--ema averages whole weights, which no process holds here: leave it out, or train without FSDP."
         )
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True) if args.ema else None
-    cache = NoteCache(bare, processor) if bare.config.text_frozen else None
+    bare.has_equal_batches = not args.streaming  # Accelerate fills up the last ones
+    # A model that is shared out computes as a whole only.
+    cache = NoteCache(bare, processor) if bare.config.text_frozen and not is_sharded(bare) else None
 
     def text_inputs(batch) -> dict[str, torch.Tensor]:
-        return cache(batch["notes"]) if cache else {key: batch[key] for key in ("input_ids", "attention_mask")}
+        return (
+            cache(batch["notes"]) if cache is not None else {key: batch[key] for key in ("input_ids", "attention_mask")}
+        )
 
     options = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     manifest = build_manifest(splits) if accelerator.is_main_process else None
@@ -385,7 +461,9 @@ def train(args) -> dict[str, float]:
     if checkpoint is not None:
         progress = read_record(checkpoint)
         begin, best, waited, history = (progress[key] for key in ("epoch", "best", "waited", "history"))
-        restore(load_training_state(checkpoint), accelerator, bare, optimizer, schedule, average)
+        with requested():
+            state = load_training_state(checkpoint)
+        restore(state, accelerator, bare, optimizer, schedule, average)
         accelerator.print(f"Going on from {checkpoint} after epoch {begin}.")
     if accelerator.is_main_process:
         record = run_record(
@@ -404,13 +482,15 @@ def train(args) -> dict[str, float]:
         accelerator.end_training()
         return history[-1]
     if args.tracker != "none":
-        accelerator.init_trackers("reclmis")
+        accelerator.init_trackers(TRACKED)
 
     started = time.monotonic()
     before = history[-1]["seconds"] if history else 0.0
     for epoch in range(begin, args.epochs):
         datasets["train"].set_epoch(epoch)
         train_loader.set_epoch(epoch)
+        if accelerator.process_index:  # or every process would drop the same notes and hide the same patches
+            torch.manual_seed(hash((args.seed, accelerator.process_index, epoch)))
         model.train()
         sums: dict[str, torch.Tensor] = {}
         hidden = not accelerator.is_main_process

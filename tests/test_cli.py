@@ -1,5 +1,6 @@
 """The command as a user types it: what it writes, says and returns."""
 
+import json
 import shutil
 import warnings
 
@@ -344,6 +345,37 @@ def test_cache_notes_writes_a_model_that_answers_them_alike(folder, images, tmp_
     assert code == 2 and "Traceback" not in error and error.count("not among the 2") == 3
 
 
+def test_resumed_masks_are_of_the_same_questions(folder, images, tmp_path, capsys):
+    table = tmp_path / "images" / "notes.csv"
+
+    def write(note):
+        table.write_text("image,note\n" + "".join(f"scan{number}.png,{note}\n" for number in range(2)))
+
+    write(NOTE)
+    arguments = ("predict", "--table", table, "--model", folder, "--output", tmp_path / "masks", "--resume")
+    assert reclmis(*arguments, capsys=capsys)[0] == 0
+    with table.open("a") as file:
+        file.write(f"scan2.png,{NOTE}\n")
+    code, said, _ = reclmis(*arguments, capsys=capsys)
+    assert code == 0 and "1 of 1" in said
+    write("lower right lung")
+    assert "begun with another image or note for scan0" in refused(*arguments, capsys=capsys)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(images / "scan0.png", other)
+    alike = ("predict", "--note", NOTE, "--model", folder, "--output", tmp_path / "two")
+    assert reclmis(*alike, images / "scan0.png", capsys=capsys)[0] == 0
+    assert "begun with another image" in refused(*alike, other / "scan0.png", "--resume", capsys=capsys)
+
+
+def test_cache_notes_refuses_a_model_without_a_text_encoder(folder, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text(NOTE)
+    (tmp_path / "others.txt").write_text("lower right lung")
+    assert reclmis("cache-notes", folder, tmp_path / "notes.txt", tmp_path / "table", capsys=capsys)[0] == 0
+    arguments = ("cache-notes", tmp_path / "table", tmp_path / "others.txt", tmp_path / "o")
+    assert "cannot be encoded" in refused(*arguments, capsys=capsys)
+
+
 def test_cache_notes_refuses_notes_that_are_none(folder, tmp_path, capsys):
     assert "cannot be read" in refused("cache-notes", folder, tmp_path / "absent.txt", tmp_path / "o", capsys=capsys)
     (tmp_path / "blank.txt").write_text(" \n\n")
@@ -368,6 +400,9 @@ def test_without_a_note_all_that_is_found_or_one_sentence(folder, images, tmp_pa
     code, out, _ = reclmis("predict", images, "--model", beyond, "--no-note", capsys=capsys)
     assert code == 0 and "3 of 3 image(s) segmented" in out and out.count("shown with probability") == 3
     assert len(list(tmp_path.glob("predictions/*_mask.png"))) == 3
+    for path in tmp_path.glob("predictions/*_presence.json"):
+        assert f"{json.loads(path.read_text())['presence']:.2f}" in out
+    assert len(list(tmp_path.glob("predictions/*_presence.json"))) == 3
 
 
 def test_optimised_masks_are_the_same_but_for_rounding(folder, images, tmp_path, capsys):

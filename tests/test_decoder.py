@@ -87,3 +87,28 @@ def test_training_computes_the_joined_convolution_and_its_gradients_in_parts(ski
     expected = torch.autograd.grad((drawn * weights).sum(), inputs)
     for ours, theirs in zip(torch.autograd.grad((parts * weights).sum(), inputs), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("change", ["activation", "backward hook", "norm", "hook on the whole"])
+def test_training_computes_what_the_block_is_made_of(change):
+    """As evaluation does, where batch norm is left as it is."""
+    torch.manual_seed(0)
+    block = UpBlock(6, 4, 8, factor=2).train()
+    first, called = block.convs[0], []
+    if change == "activation":
+        first.act = torch.nn.GELU()
+    elif change == "norm":
+        first.norm = torch.nn.Identity()
+    elif change == "backward hook":
+        first.conv.register_full_backward_hook(lambda *given: called.append(1))
+    else:
+        first.register_forward_hook(lambda module, given, result: 2 * result)
+    for module in block.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    coarse, skip = torch.randn(2, 6, 4, 4, requires_grad=True), torch.randn(2, 4, 8, 8)
+    trained = block(coarse, skip)
+    trained.sum().backward()
+    assert bool(called) == (change == "backward hook")
+    block.training = False
+    assert torch.allclose(trained, block(coarse, skip), atol=1e-5)

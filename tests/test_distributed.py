@@ -7,6 +7,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import ProfilerActivity, profile
 
 from reclmis.distributed import gather_batch, is_distributed
 from reclmis.losses import contrastive_loss, similarity
@@ -104,6 +105,29 @@ def train_in_two(rank, folder, changes):
         f"{folder}/{rank}.pt",
     )
     distributed.destroy_process_group()
+
+
+def count_waits(rank, folder):
+    start(rank, folder)
+    model = DistributedDataParallel(small_model(**BEYOND))
+    inputs = {key: value.chunk(2)[rank] for key, value in make_inputs(4, 32, 32, labels=True).items()}
+    model.module.defers_loss_check = True
+    counts = []
+    for equal in (False, True):
+        model.module.has_equal_batches = equal
+        with profile(activities=[ProfilerActivity.CPU]) as trace:
+            model(**inputs).loss.backward()
+        calls = {event.key: event.count for event in trace.key_averages()}
+        counts.append((calls.get("aten::item", 0), calls.get("c10d::allgather_", 0)))
+    torch.save(counts, f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_processes_that_know_their_batches_are_equal_wait_for_no_sizes(tmp_path):
+    mp.spawn(count_waits, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        (waits, gathers), (equal_waits, equal_gathers) = torch.load(tmp_path / f"{rank}.pt")
+        assert equal_waits == 0 and equal_gathers == gathers - 1 > 0, (waits, gathers, equal_waits, equal_gathers)
 
 
 @pytest.mark.parametrize("changes", [{}, BEYOND], ids=["paper", "one note missing"])

@@ -129,6 +129,14 @@ def test_refuses_what_does_not_fit(exported):
         other(inputs["pixel_values"][:, :, :50], inputs["input_ids"])
     with pytest.raises(ValueError, match="notes of 12 tokens"):
         other(inputs["pixel_values"], inputs["input_ids"][:, :5])
+    with pytest.raises(ValueError, match="1 images, but 3 notes"):
+        other(inputs["pixel_values"][:1], inputs["input_ids"])
+    with pytest.raises(ValueError, match=r"must be \[B, 3, H, W\], got \[3, 1, 64, 64\]"):
+        other(inputs["pixel_values"][:, :1], inputs["input_ids"])
+    with pytest.raises(ValueError, match=r"`attention_mask` is \[1, 12\], but the notes are \[3, 12\]"):
+        other(inputs["pixel_values"], inputs["input_ids"], inputs["attention_mask"][:1])
+    with pytest.raises(ValueError, match="ids 0 to 399, got 400"):
+        other(inputs["pixel_values"], torch.full_like(inputs["input_ids"], 400))
     with pytest.raises(ValueError, match="either `pixel_values`"):
         other()
     with pytest.raises(ValueError, match="onnxruntime, openvino"):
@@ -161,6 +169,17 @@ def test_leaves_other_folders_and_earlier_exports_alone(exported, tmp_path, monk
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="folder of its own"):
         export_onnx(model, tiny_processor(NOTES), tmp_path)
+    for precious in (tmp_path / "thesis.txt", tmp_path / "link"):
+        if precious.name == "link":
+            precious.symlink_to(tmp_path / "nowhere")
+        with pytest.raises(ValueError, match="is no folder"):
+            export_onnx(model, tiny_processor(NOTES), precious)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    (mixed / "notes.csv").write_text("precious")
+    with pytest.raises(ValueError, match=r"such as notes\.csv"):
+        export_onnx(model, tiny_processor(NOTES), mixed)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr("reclmis.exporting._write_onnx", lambda graph, path: path.write_text("half"))
     with pytest.raises(DecodeError):
@@ -192,3 +211,22 @@ def test_openvino_refuses_sizes_whose_positions_it_would_resize_otherwise(pair):
     if exported.manifest.antialiased:
         with pytest.raises(ValueError, match="use onnxruntime"):
             exported.get_image_embeddings(torch.zeros(1, 3, 32, 48))
+
+
+def test_a_link_to_a_folder_stays_one(exported, tmp_path):
+    model, _ = exported
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export_onnx(model, tiny_processor(NOTES), tmp_path / "link", optimize=False)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / MANIFEST).is_file()
+
+
+def test_half_precision_is_exported_in_float32(tmp_path, caplog, capfd):
+    model = lively(tiny_model(text_config=NOTE_TEXT), make_inputs(8, vocabulary=400)).to(torch.bfloat16)
+    exported = ExportedModel.from_pretrained(
+        export_onnx(model, tiny_processor(NOTES), tmp_path / "exported"), threads=1
+    )
+    assert model.dtype == torch.bfloat16 and "constant folding" not in caplog.text + "".join(capfd.readouterr())
+    inputs = make_inputs(2, vocabulary=400)
+    with torch.inference_mode():
+        assert torch.allclose(exported(**inputs).logits, model.float()(**inputs).logits, atol=1e-3)

@@ -4,7 +4,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from reclmis.images import UnreadableImageError, open_image, read_image, to_rgb8
 
@@ -238,11 +238,46 @@ def test_missing_files_and_folders(tmp_path):
         read_image(tmp_path)
 
 
-def test_a_stack_is_not_cut_to_its_first_image(tmp_path):
+@pytest.mark.parametrize("name", ["scan.tiff", "scan.gif", "scan.png", "scan.webp"])
+def test_a_stack_is_not_cut_to_its_first_image(tmp_path, name):
     slices = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
-    slices[0].save(tmp_path / "scan.tiff", save_all=True, append_images=slices[1:])
-    with pytest.raises(UnreadableImageError, match=r"scan\.tiff holds 2 images"):
-        read_image(tmp_path / "scan.tiff")
+    slices[0].save(tmp_path / name, save_all=True, append_images=slices[1:])
+    with pytest.raises(UnreadableImageError, match=rf"{name} holds more than one image; save"):
+        read_image(tmp_path / name)
+
+
+def test_pages_are_not_counted(tmp_path, monkeypatch):
+    """Pillow reads them all for that: 50 000 take a quarter of a minute."""
+    counted = property(lambda image: pytest.fail("The pages were counted."))
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "n_frames", counted)
+    Image.fromarray(GREY).save(tmp_path / "many.tiff", save_all=True, append_images=[Image.fromarray(GREY)] * 20)
+    with pytest.raises(UnreadableImageError, match="more than one image"):
+        read_image(tmp_path / "many.tiff")
+    Image.fromarray(GREY).save(tmp_path / "one.tiff")
+    assert (np.asarray(read_image(tmp_path / "one.tiff")) == three(GREY)).all()
+
+
+def test_one_image_in_a_format_of_many(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "one.gif")
+    image = open_image(tmp_path / "one.gif")
+    assert image.format == "GIF" and (np.asarray(to_rgb8(image)) == three(GREY)).all()
+
+
+def test_a_photograph_with_a_preview_is_its_first_image(tmp_path):
+    large, preview = Image.new("RGB", (64, 48), (200, 0, 0)), Image.new("RGB", (16, 12), (0, 0, 200))
+    large.save(tmp_path / "photograph.mpo", save_all=True, append_images=[preview])
+    image = read_image(tmp_path / "photograph.mpo")
+    assert image.size == (64, 48) and image.getpixel((30, 20))[0] > 190
+
+
+def test_a_lower_limit_of_pixels_holds_before_anything_is_unpacked():
+    content = _bomb(300)
+    with pytest.raises(
+        UnreadableImageError, match="The file has 300 x 300 pixels, 90000 in all; at most 89999 are read"
+    ):
+        read_image(content, "The file", max_pixels=89_999)
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        read_image(content, max_pixels=90_000)
 
 
 def test_values_without_a_meaning_name_the_file(tmp_path):

@@ -90,3 +90,33 @@ def test_saves_five_ninths_of_the_upsampled_half():
     assert blocks == len(widths)
     before, after = (count_cost(each).macs for each in (model, model.optimize_for_inference()))
     assert before - after == saved
+
+
+def test_embeddings_of_the_other_form_are_refused():
+    model, inputs = tiny_model(), make_inputs()
+    fast = model.optimize_for_inference()
+    pixels = inputs.pop("pixel_values")
+    with pytest.raises(ValueError, match="come from another model, but this is an optimised one"):
+        fast(image_embeddings=model.get_image_embeddings(pixels), **inputs)
+    with pytest.raises(ValueError, match="come from an optimised model"):
+        model(image_embeddings=fast.get_image_embeddings(pixels)[:1], **inputs)
+
+
+def test_convolutions_that_are_more_than_their_weights_are_left_alone():
+    inputs = make_inputs()
+    model = lively(tiny_model(), inputs)
+    nn.utils.parametrizations.weight_norm(model.decoder.blocks[0].convs[0].conv)
+    model.visual_backbone.stem.conv.register_forward_hook(lambda module, given, result: 2 * result)
+    fast = model.optimize_for_inference()
+    assert [isinstance(block, FoldedUpBlock) for block in fast.decoder.blocks] == [False, True, True, True]
+    with torch.inference_mode():
+        assert torch.allclose(model(**inputs).logits, fast(**inputs).logits, atol=1e-3)
+
+
+def test_autocast_does_not_reach_the_weights():
+    model, inputs = tiny_model(), make_inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fast = model.optimize_for_inference()
+    assert {parameter.dtype for parameter in fast.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        assert torch.allclose(model(**inputs).logits, fast(**inputs).logits, atol=1e-3)

@@ -1,3 +1,6 @@
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +9,7 @@ from PIL import Image
 from reclmis import RecLMISImageProcessor, RecLMISProcessor
 from reclmis.images import UnreadableImageError
 from reclmis.prediction import TiledNoteWarning, predict
+from reclmis.processing_reclmis import NoteTooLongWarning
 from reclmis.text.note_tokenizer import build_note_tokenizer
 from tests.parts import LENGTH, lively, tiny_model
 
@@ -166,6 +170,57 @@ def test_a_path_is_read_once_for_its_notes(counted, processor, pictures, tmp_pat
     assert counts["images"] == 1 and len(reads) == 1
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_memory_and_files_that_are_drawn_over_are_other_images(model, processor, pictures, tmp_path, batch_size):
+    frames = [picture[:33, :47] for picture in (pictures[1], pictures[3], pictures[4])]
+    expected = [answer.probability for answer in predict(model, processor, [(frame, NOTES[0]) for frame in frames])]
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+    array, picture, path = frames[0].copy(), Image.fromarray(frames[0].copy()), tmp_path / "frame.png"
+
+    def drawn(frame, number):
+        array[:] = frame
+        picture.paste(Image.fromarray(frame))
+        Image.fromarray(frame).save(path)
+        os.utime(path, ns=(number, number))  # clocks of file systems may be slower than this test
+        return {"array": array, "picture": picture, "path": path}
+
+    for kind in ("array", "picture", "path"):
+        requests = ((drawn(frame, number)[kind], NOTES[0]) for number, frame in enumerate(frames))
+        for answer, alone in zip(predict(model, processor, requests, batch_size=batch_size), expected, strict=True):
+            np.testing.assert_allclose(answer.probability, alone, atol=1e-5)
+
+
+def test_what_cannot_be_asked_is_reported_and_the_rest_answered(model, processor, pictures):
+    keeping = RecLMISProcessor(
+        RecLMISImageProcessor(do_resize=False, do_pad=False),
+        processor.tokenizer,
+        max_length=LENGTH,
+        on_long_note="raise",
+    )
+    long = "upper left lung and " * 9
+    requests = [(pictures[3], NOTES[0]), (pictures[4], NOTES[0]), (pictures[3], long), (pictures[3], NOTES[1])]
+    failures = []
+    answers = list(predict(model, keeping, requests, on_error=lambda *failure: failures.append(failure)))
+    assert [answer.index for answer in answers] == [0, 3]
+    assert [source for source, _ in failures] == ["1", "2"]
+    assert "Image 1: The image has 33 x 47 pixels" in str(failures[0][1]) and "tokens" in str(failures[1][1])
+
+
+def test_a_long_note_is_told_once(model, processor, pictures):
+    with pytest.warns(NoteTooLongWarning) as told:
+        list(predict(model, processor, [(picture, "upper left lung and " * 9) for picture in pictures], batch_size=2))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_answers(model, processor, pictures, dtype):
+    half = lively(tiny_model(text_config=TEXT)).to(dtype)
+    whole = predict(model, processor, requests_of(pictures))
+    for answer, wanted in zip(predict(half, processor, requests_of(pictures)), whole, strict=True):
+        assert answer.probability.dtype == np.float32
+        np.testing.assert_allclose(answer.probability, wanted.probability, atol=0.2)
+
+
 def test_images_that_keep_their_sizes_are_answered_as_if_alone(model, processor, pictures):
     """Padded to the largest of their batch they would not be."""
     keeping = RecLMISProcessor(
@@ -180,7 +235,8 @@ def test_images_that_keep_their_sizes_are_answered_as_if_alone(model, processor,
 class TestTiles:
     def test_one_tile_is_the_image(self, model, processor, pictures):
         whole = list(predict(model, processor, requests_of(pictures)))
-        with pytest.warns(TiledNoteWarning, match="names a place"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", TiledNoteWarning)  # its places are the image's
             tiled = list(predict(model, processor, requests_of(pictures), tile=100))
         for one, other in zip(whole, tiled, strict=True):
             np.testing.assert_allclose(one.probability, other.probability, atol=1e-5)
@@ -200,6 +256,18 @@ class TestTiles:
         np.testing.assert_allclose(tiled.probability[:, 40], mixed, atol=1e-5)
         assert tiled.mask.shape == (64, 128) and (tiled.mask == (tiled.probability >= 0.5)).all()
 
+    def test_tiles_are_asked_in_batches(self, model, processor, monkeypatch):
+        sizes = []
+        see = model.get_image_embeddings
+        monkeypatch.setattr(model, "get_image_embeddings", lambda pixels: (sizes.append(len(pixels)), see(pixels))[1])
+        picture = np.random.default_rng(5).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        batched, alone = (
+            next(predict(model, processor, [(picture, NOTES[0])], tile=32, overlap=0, batch_size=size))
+            for size in (4, 1)
+        )
+        assert sizes == [4, 4, 1] + [1] * 9
+        np.testing.assert_allclose(batched.probability, alone.probability, atol=1e-5)
+
     def test_many_notes_of_a_large_image(self, counted, processor):
         model, counts = counted
         picture = np.random.default_rng(4).integers(0, 256, (150, 90, 3), dtype=np.uint8)
@@ -207,9 +275,8 @@ class TestTiles:
         tiled = list(
             predict(model, processor, [(picture, note) for note in notes], tile=64, overlap=0.25, batch_size=2)
         )
-        tiles = 3 * 2
-        # Three notes in batches of two: the image comes in two batches.
-        assert counts["notes"] == 3 and counts["images"] == 2 * tiles
+        # Three notes in batches of two: the image comes in two batches, and each encodes its tiles once.
+        assert counts["notes"] == 3 and counts["images"] == 2 * 3 * 2
         assert [answer.probability.shape for answer in tiled] == [(150, 90)] * 3
         for note, answer in zip(notes, tiled, strict=True):
             (alone,) = predict(model, processor, [(picture, note)], tile=64, overlap=0.25)

@@ -69,7 +69,7 @@ class UpBlock(nn.Module):
 
     def merge(self, coarse: torch.Tensor, prepared: torch.Tensor | None = None) -> torch.Tensor:
         """The rest of the block. One prepared skip may serve a whole batch."""
-        if self.training and self.factor == 2 and _is_plain(self.convs[0].conv):  # type: ignore[union-attr, arg-type]
+        if self.training and self.factor == 2 and is_plain(self.convs[0]):
             return self._merge_unjoined(coarse, prepared)
         upsampled = F.interpolate(coarse, scale_factor=float(self.factor), mode="nearest")
         if prepared is None:
@@ -87,12 +87,18 @@ class UpBlock(nn.Module):
         full = F.conv_transpose2d(coarse, subpixel_weight(weight[:, skips:]), first.conv.bias, stride=2, padding=1)
         if skip is not None:
             full = full + F.conv2d(skip, weight[:, :skips], padding=1)
-        return second(F.relu(first.norm(full)))
+        return second(first.act(first.norm(full)))
 
 
-def _is_plain(conv: nn.Module) -> bool:
-    """Whether a convolution's weight is all that there is to it: it is neither hooked, wrapped, adapted nor shared out."""
-    return type(conv) is nn.Conv2d and not (conv._forward_hooks or conv._forward_pre_hooks)
+def is_plain(module: nn.Module) -> bool:
+    """Whether a convolution, or one with its norm and activation, is what it was built as, so that its weights say all of
+    it: neither hooked, wrapped, adapted, replaced nor shared out."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    if any(hooks):
+        return False
+    if type(module) is ConvBNReLU:
+        return is_plain(module.conv) and type(module.norm) is nn.BatchNorm2d and type(module.act) is nn.ReLU
+    return type(module) is nn.Conv2d
 
 
 def subpixel_weight(weight: torch.Tensor) -> torch.Tensor:

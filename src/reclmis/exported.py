@@ -9,13 +9,12 @@ import torch
 
 from .configuration_reclmis import RecLMISConfig
 from .errors import MissingPackageError, one_line
-from .exporting import GRAPHS, IMAGE_ENCODER, MANIFEST, MASK_DECODER, TEXT_ENCODER, Manifest
+from .exporting import EXPORTED, GRAPHS, IMAGE_ENCODER, MANIFEST, MASK_DECODER, TEXT_ENCODER, Manifest
 from .image_embeddings import ImageEmbeddings
 from .modeling_reclmis import RecLMISOutput
 
 Backend = Literal["onnxruntime", "openvino"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
-_FILES = ["*.json", "*.onnx", "*.onnx.data", "*.txt", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class ExportedModel:
         if not path.is_dir() and str(folder).count("/") == 1:
             from huggingface_hub import snapshot_download
 
-            path = Path(snapshot_download(str(folder), allow_patterns=_FILES))
+            path = Path(snapshot_download(str(folder), allow_patterns=list(EXPORTED)))
         manifest = Manifest.read(path)
         absent = [f"{name}.onnx" for name in GRAPHS if not (path / f"{name}.onnx").is_file()]
         if absent:
@@ -93,6 +92,18 @@ class ExportedModel:
 
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> ImageEmbeddings:
         """See [`RecLMISModel.get_image_embeddings`]."""
+        self.check_pixels(pixel_values)
+        visual, *skips = self._run(IMAGE_ENCODER, pixel_values=pixel_values.float())
+        height, width = pixel_values.shape[-2:]
+        return ImageEmbeddings(visual, tuple(skips), (height, width), self.manifest.optimized)
+
+    def check_pixels(self, pixel_values: torch.Tensor) -> None:
+        """Raises:
+        ValueError: pixel values that do not fit the graphs.
+        """
+        channels = self.config.num_channels
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != channels:
+            raise ValueError(f"`pixel_values` must be [B, {channels}, H, W], got {list(pixel_values.shape)}.")
         height, width = pixel_values.shape[-2:]
         fixed, stride = self.manifest.image_size, self.manifest.stride
         if fixed is not None and [height, width] != fixed:
@@ -105,8 +116,6 @@ class ExportedModel:
                 f"The image has {height} x {width} pixels, and at any size but {own} x {own} this backbone resizes its "
                 "positions in a way that OpenVINO does not know. Let the processor resize the image, or use onnxruntime."
             )
-        visual, *skips = self._run(IMAGE_ENCODER, pixel_values=pixel_values.float())
-        return ImageEmbeddings(visual, tuple(skips), (height, width))
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """See [`RecLMISModel.encode_text`]."""
@@ -114,6 +123,13 @@ class ExportedModel:
         if input_ids.shape[1] != length:
             raise ValueError(f"This export reads notes of {length} tokens, padding included, got {input_ids.shape[1]}.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        _check_mask(mask, input_ids)
+        known = self.text_encoder.vocab_size
+        strange = input_ids[(input_ids < 0) | (input_ids >= known)]
+        if len(strange):
+            raise ValueError(
+                f"This export knows the ids 0 to {known - 1}, got {int(strange[0])}. Tokenize with its own processor."
+            )
         if self.config.note_dropout:
             # An encoder must not be asked to attend to nothing.
             mask = torch.where(mask.bool().any(dim=1, keepdim=True), mask, 1)
@@ -146,7 +162,8 @@ class ExportedModel:
         notes, count = len(text_hidden_states), len(images)
         if attention_mask is None:
             attention_mask = torch.ones(text_hidden_states.shape[:2], dtype=torch.long)
-        if count not in (1, notes):
+        _check_mask(attention_mask, text_hidden_states)
+        if count != notes and (count != 1 or image_embeddings is None):
             raise ValueError(f"{count} images, but {notes} notes.")
         index = torch.zeros(notes, dtype=torch.long) if count == 1 else torch.arange(notes)
         skips = {f"skip_{number}": skip for number, skip in enumerate(images.skips)}
@@ -159,6 +176,11 @@ class ExportedModel:
     def _run(self, graph: str, **inputs: torch.Tensor) -> list[torch.Tensor]:
         arrays = {name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in inputs.items()}
         return [torch.from_numpy(array) for array in self._runners[graph](arrays)]
+
+
+def _check_mask(mask: torch.Tensor, notes: torch.Tensor) -> None:
+    if mask.shape != notes.shape[:2]:
+        raise ValueError(f"`attention_mask` is {list(mask.shape)}, but the notes are {list(notes.shape[:2])}.")
 
 
 class _OnnxRuntime:

@@ -25,11 +25,13 @@ from .image_embeddings import ImageEmbeddings
 
 OPSET = 18
 MANIFEST = "export.json"
+# All that an export consists of.
+EXPORTED = ("*.json", "*.onnx", "*.onnx.data", "*.txt", "*.jinja")
 IMAGE_ENCODER, TEXT_ENCODER, MASK_DECODER = GRAPHS = ("image_encoder", "text_encoder", "mask_decoder")
 # Beyond this a protocol buffer cannot hold the weights, and they go to a file beside the graph.
 _LARGEST_GRAPH = 1_800_000_000
 # Of the largest logit: how far rounding may take a runtime from PyTorch.
-_TOLERANCE = 1e-3
+_TOLERANCE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class _MaskDecoder(nn.Module):
     def forward(self, text_hidden_states, attention_mask, image_index, visual, skips):
         stride = self.model.backbone_stride
         size = (visual.shape[2] * stride, visual.shape[3] * stride)
-        embeddings = ImageEmbeddings(visual[image_index], tuple(skip[image_index] for skip in skips), size)
+        chosen = tuple(skip[image_index] for skip in skips)
+        embeddings = ImageEmbeddings(visual[image_index], chosen, size, self.model.is_optimized_for_inference)
         outputs = self.model(
             image_embeddings=embeddings, text_hidden_states=text_hidden_states, attention_mask=attention_mask
         )
@@ -145,7 +148,7 @@ def export_programs(model: Any, optimize: bool = True) -> dict[str, ExportedProg
     """
     return {
         name: torch.export.export(graph.module, graph.inputs, dynamic_shapes=graph.dynamic)
-        for name, graph in _graphs(_prepared(model, optimize)).items()
+        for name, graph in _graphs(_prepared(_in_float32(model), optimize)).items()
     }
 
 
@@ -173,6 +176,7 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, optimize: bool =
     check_packages("onnx", "onnxscript", "onnxruntime")
     folder = Path(folder)
     check_target(folder)
+    model = _in_float32(model)
     ready = _prepared(model, optimize)
     graphs = _graphs(ready)
     with new_folder(folder) as new:
@@ -187,10 +191,18 @@ def export_onnx(model: Any, processor: Any, folder: str | Path, optimize: bool =
 
 def check_target(folder: Path) -> None:
     """Raises:
-    ValueError: the folder holds something that is no export.
+    ValueError: the folder is a file, or holds something that is no part of an export, which replacing it would lose.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise ValueError(f"{folder} holds other files; an export needs a folder of its own.")
+    if not folder.is_dir():
+        if folder.exists() or folder.is_symlink():
+            raise ValueError(f"{folder} is no folder; an export needs one of its own.")
+        return
+    present = sorted(folder.iterdir())
+    foreign = [path for path in present if path.is_dir() or not any(path.match(pattern) for pattern in EXPORTED)]
+    if present and not (folder / MANIFEST).is_file():
+        foreign = present
+    if foreign:
+        raise ValueError(f"{folder} holds other files, such as {foreign[0].name}; an export needs a folder of its own.")
 
 
 def _manifest_of(model: Any, optimized: bool, antialiased: bool) -> Manifest:
@@ -210,6 +222,7 @@ def _manifest_of(model: Any, optimized: bool, antialiased: bool) -> Manifest:
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside this one, which takes its name when all went well."""
+    folder = folder.resolve()  # a link stays one
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".exporting-") as temporary:
         new = Path(temporary) / "new"
@@ -226,6 +239,17 @@ def check_packages(*names: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise MissingPackageError(f"{', '.join(missing)} is not installed; `pip install reclmis[onnx]` brings it.")
+
+
+def _in_float32(model: Any) -> Any:
+    """The model, or a copy of one in half precision, in which the runtimes do not compute on a CPU."""
+    if model.dtype == torch.float32:
+        return model
+    from .inference import without_training
+
+    copied = without_training(model).float()
+    copied.config.dtype = torch.float32
+    return copied
 
 
 def _prepared(model: Any, optimize: bool) -> Any:
@@ -295,9 +319,10 @@ def _graphs(model: Any) -> dict[str, _Graph]:
 def _write_onnx(graph: _Graph, path: Path) -> None:
     weights = sum(tensor.nbytes for tensor in graph.module.state_dict().values())
     program = torch.export.export(graph.module, graph.inputs, dynamic_shapes=graph.dynamic)
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # The exporter's own remarks on its internals; what matters is checked on the result.
@@ -308,7 +333,8 @@ def _write_onnx(graph: _Graph, path: Path) -> None:
                 external_data=weights > _LARGEST_GRAPH,
             )  # fmt: skip
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _resizes_antialiased(path: Path) -> bool:
@@ -330,24 +356,28 @@ def _check_parity(model: Any, folder: Path) -> None:
     config, stride = model.config, model.backbone_stride
     generator = torch.Generator().manual_seed(0)
     height, width = _only_size(model) or (3 * stride, 2 * stride)
-    pixels = torch.randn(1, config.num_channels, height, width, generator=generator)
-    ids = torch.randint(0, model.text_encoder.vocab_size, (1, config.max_text_length), generator=generator)
+    pixels = torch.randn(2, config.num_channels, height, width, generator=generator)
+    ids = torch.randint(0, model.text_encoder.vocab_size, (2, config.max_text_length), generator=generator)
     mask = torch.ones_like(ids)
+    mask[1, config.max_text_length // 2 :] = 0  # a short note, padded
     exported = ExportedModel.from_pretrained(folder)
     was_training = model.training
     model.eval()
     inputs = {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask}
-    own = {key: value.to(model.device) for key, value in inputs.items()}
-    own["pixel_values"] = own["pixel_values"].to(model.dtype)
-    expected = model(**own).logits.cpu().float()
+    expected, found = model(**{key: value.to(model.device) for key, value in inputs.items()}), exported(**inputs)  # type: ignore[arg-type]
     if was_training:
         model.train()
-    error = float((exported(**inputs).logits - expected).abs().max())  # type: ignore[arg-type]
-    allowed = _TOLERANCE * max(1.0, float(expected.abs().max()))
-    if not error <= allowed:
-        raise RuntimeError(
-            f"The exported graphs answer differently: logits are off by {error:.3g}, more than rounding ({allowed:.3g})."
-        )
+    for name, own in (("logits", expected.logits), ("presence", expected.presence_logits)):
+        if own is None:
+            continue
+        own = own.cpu().float()
+        answer = found.logits if name == "logits" else found.presence_logits
+        error = float((answer - own).abs().max())  # type: ignore[operator]
+        allowed = _TOLERANCE * max(1.0, float(own.abs().max()))
+        if not error <= allowed:
+            raise RuntimeError(
+                f"The exported graphs answer differently: {name} are off by {error:.3g}, more than rounding ({allowed:.3g})."
+            )
 
 
 __all__ = ["GRAPHS", "Manifest", "export_onnx", "export_programs"]

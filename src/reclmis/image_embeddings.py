@@ -3,7 +3,7 @@
 # Shapes: B images, C width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,11 +19,13 @@ class ImageEmbeddings:
         visual: V `[B, C, h, w]`.
         skips: prepared skips `[B, C_i, h_i, w_i]`, coarse to fine.
         image_size: `(height, width)` of the pixel values that they were made from.
+        optimized: whether an optimised model made them.
     """
 
     visual: torch.Tensor
     skips: tuple[torch.Tensor, ...]
     image_size: tuple[int, int]
+    optimized: bool = False
 
     def __len__(self) -> int:
         return len(self.visual)
@@ -33,7 +35,7 @@ class ImageEmbeddings:
         if isinstance(rows, int):
             raise TypeError(f"One row is a slice or a list of one number: [{rows}:{rows + 1}] or [[{rows}]].")
         chosen = rows if isinstance(rows, slice) else list(rows)
-        return ImageEmbeddings(self.visual[chosen], tuple(skip[chosen] for skip in self.skips), self.image_size)
+        return replace(self, visual=self.visual[chosen], skips=tuple(skip[chosen] for skip in self.skips))
 
     @classmethod
     def concatenate(cls, parts: Sequence["ImageEmbeddings"]) -> "ImageEmbeddings":
@@ -49,7 +51,7 @@ class ImageEmbeddings:
         if len(parts) == 1:
             return parts[0]
         skips = tuple(torch.cat(same) for same in zip(*(part.skips for part in parts), strict=True))
-        return cls(torch.cat([part.visual for part in parts]), skips, sizes[0])
+        return replace(parts[0], visual=torch.cat([part.visual for part in parts]), skips=skips)
 
 
 __all__ = ["ImageEmbeddings"]

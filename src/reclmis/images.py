@@ -18,26 +18,27 @@ _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
 _TOLERANCE = 1e-3
 
 
-def read_image(path: str | Path | bytes, name: str = "") -> Image.Image:
+def read_image(path: str | Path | bytes, name: str = "", max_pixels: int | None = None) -> Image.Image:
     """Reads a file as an 8-bit RGB image, turned as its EXIF orientation says, or windowed as its DICOM header says. Safe
     to call from several threads.
 
     Args:
         path: the file, or its content.
         name: what errors call it, in place of the path.
+        max_pixels: a lower limit than `PIL.Image.MAX_IMAGE_PIXELS`, for files of strangers.
 
     Raises:
         UnreadableImageError: the file is missing, empty, truncated, no image, a stack of several images, or would
-            unpack to more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+            unpack to more pixels than `PIL.Image.MAX_IMAGE_PIXELS` or `max_pixels`.
     """
-    image = open_image(path, name)
+    image = open_image(path, name, max_pixels)
     try:
         return to_rgb8(image)
     except ValueError as error:
         raise UnreadableImageError(f"{_called(path, name)}: {error}") from error
 
 
-def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
+def open_image(path: str | Path | bytes, name: str = "", max_pixels: int | None = None) -> Image.Image:
     """Decodes a file completely, in the mode that it was written in, turned as its EXIF orientation says.
 
     Raises:
@@ -46,10 +47,10 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
     name = _called(path, name)
     file = _checked_file(path, name)
     if is_dicom(file):
-        return _opened_dicom(file, name)
+        return _opened_dicom(file, name, max_pixels)
     try:
         with Image.open(file, formats=FORMATS) as image:
-            _check_extent(image, name)
+            _check_extent(image, name, max_pixels)
             image.load()
             turned = ImageOps.exif_transpose(image)
             # A copy forgets it, and masks want to know whether theirs smears edges.
@@ -68,14 +69,17 @@ def open_image(path: str | Path | bytes, name: str = "") -> Image.Image:
         raise UnreadableImageError(f"{name} is damaged ({type(error).__name__}: {error}); copy it again.") from error
 
 
-def _opened_dicom(file: Path | BytesIO, name: str) -> Image.Image:
+def _opened_dicom(file: Path | BytesIO, name: str, max_pixels: int | None) -> Image.Image:
     """A DICOM file of one frame, windowed as it says itself."""
-    from .medical.dicom import read_dicom
+    from .medical.dicom import grey_or_colours, read_header
 
-    frames = read_dicom(file, name=name)
-    if len(frames) > 1:
-        raise UnreadableImageError(f"{name} holds {len(frames)} frames; read it with `reclmis.medical.read_volume`.")
-    return Image.fromarray(frames[0])
+    header = read_header(file, name)
+    # Before they are decoded: a small file may hold many.
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise UnreadableImageError(f"{name} holds {frames} frames; read it with `reclmis.medical.read_volume`.")
+    _check_pixels(int(header.Columns), int(header.Rows), name, max_pixels)
+    return Image.fromarray(grey_or_colours(header, None, name)[0])
 
 
 def _called(path: str | Path | bytes, name: str) -> str:
@@ -98,16 +102,25 @@ def _checked_file(path: str | Path | bytes, name: str) -> Path | BytesIO:
 _TOO_LARGE = "Cut it into tiles, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
 
 
-def _check_extent(image: Image.Image, name: str) -> None:
+def _check_pixels(width: int, height: int, name: str, max_pixels: int | None) -> None:
+    if max_pixels is not None and width * height > max_pixels:
+        raise UnreadableImageError(
+            f"{name} has {width} x {height} pixels, {width * height} in all; at most {max_pixels} are read. Cut it into "
+            "tiles, or make it smaller."
+        )
+
+
+def _check_extent(image: Image.Image, name: str, max_pixels: int | None) -> None:
+    _check_pixels(image.width, image.height, name, max_pixels)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise UnreadableImageError(
             f"{name} would unpack to {image.width} x {image.height} pixels, more than {limit}. {_TOO_LARGE}"
         )
-    # An MPO is a photograph with previews of itself; other formats of several frames are stacks.
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise UnreadableImageError(f"{name} holds {frames} images; save the one you mean as a file of its own.")
+    # An MPO is a photograph with previews of itself; other formats of several frames are stacks. Counting the frames of a
+    # TIFF would take time that grows with their square, so it is only asked whether there is a second one.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise UnreadableImageError(f"{name} holds more than one image; save the one you mean as a file of its own.")
 
 
 def to_rgb8(image: Any) -> Image.Image:

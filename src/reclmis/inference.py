@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .decoder import PixelLevelAttention, UpBlock, gate_pixels, subpixel_weight
+from .decoder import PixelLevelAttention, UpBlock, gate_pixels, is_plain, subpixel_weight
 from .modeling_reclmis import TRAINING_ONLY_MODULES
 from .vision.unet import ConvBNReLU
 
@@ -77,10 +77,11 @@ class FoldedUpBlock(nn.Module):
 def optimize_for_inference(model: Any) -> Any:
     """A copy of a [`RecLMISModel`] for inference alone; see its method of this name."""
     model = without_training(model)
-    _fold_convolutions(model)
-    for index, block in enumerate(model.decoder.blocks):
-        if isinstance(block, UpBlock) and block.factor == 2:
-            model.decoder.blocks[index] = FoldedUpBlock(block)
+    with torch.autocast(model.device.type, enabled=False):  # weights stay what they are
+        _fold_convolutions(model)
+        for index, block in enumerate(model.decoder.blocks):
+            if _folds(block):
+                model.decoder.blocks[index] = FoldedUpBlock(block)
     model.requires_grad_(False)
     model.is_optimized_for_inference = True
     return model.to(memory_format=torch.channels_last).eval()
@@ -96,12 +97,20 @@ def without_training(model: Any) -> Any:
 
 def _fold_convolutions(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, UpBlock) and child.factor == 2:
+        if _folds(child):
             continue  # folded as a whole
-        if isinstance(child, ConvBNReLU):
+        if isinstance(child, ConvBNReLU) and is_plain(child):
             setattr(module, name, nn.Sequential(_folded(child), nn.ReLU(inplace=True)))
         else:
             _fold_convolutions(child)
+
+
+def _folds(module: nn.Module) -> bool:
+    """Whether a module is an up-block that can be folded as a whole: one whose convolutions are their weights alone."""
+    if not isinstance(module, UpBlock) or module.factor != 2:
+        return False
+    gates: list[Any] = [] if module.attention is None else [module.attention.average, module.attention.maximum]
+    return all(is_plain(part) for part in (*gates, *module.convs))
 
 
 def _folded(block: ConvBNReLU) -> nn.Conv2d:

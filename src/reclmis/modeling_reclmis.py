@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_reclmis import RecLMISConfig
 from .decoder import MaskDecoder, PixelLevelAttention
-from .distributed import gather_batch
+from .distributed import batch_sizes, gather_batch
 from .image_embeddings import ImageEmbeddings
 from .interaction import ConditionedInteraction, InterestHead, NullNote, PatchEmbedding, PresenceHead, WordProjection
 from .losses import (
@@ -111,6 +111,8 @@ class RecLMISModel(PreTrainedModel):
     _supports_sdpa = True
     # Whether a broken loss term is found one step late, without a wait for the device; `None`: off the CPU only.
     defers_loss_check: bool | None = None
+    # With several processes: every one gets batches of one size, so that they need not tell each other.
+    has_equal_batches: bool = False
     is_optimized_for_inference = False
     _loss_watch: LossWatch | None = None
     _no_split_modules = ["UpBlock", "ConditionedInteraction", "MemoryLayer", "TargetLayer"]  # noqa: RUF012
@@ -268,7 +270,8 @@ class RecLMISModel(PreTrainedModel):
     def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps of the visual backbone, fine to coarse, for `[B, num_channels, H, W]`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.visual_frozen is not True):
-            return self.visual_backbone(pixel_values)
+            # A processor's pixels are float32 whatever the weights are.
+            return self.visual_backbone(pixel_values.to(self.dtype))
 
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> ImageEmbeddings:
         """All that a note does not change, for `[B, num_channels, H, W]`: encode an image once, then ask many notes.
@@ -281,10 +284,11 @@ class RecLMISModel(PreTrainedModel):
         Raises:
             ValueError: pixel values that do not fit the backbone.
         """
-        self._check_pixels(pixel_values)
+        self.check_pixels(pixel_values)
         *skips, coarsest = self.encode_image(pixel_values)
         height, width = pixel_values.shape[-2:]
-        return ImageEmbeddings(self.visual_projection(coarsest), self.decoder.prepare(skips), (height, width))
+        visual, prepared = self.visual_projection(coarsest), self.decoder.prepare(skips)
+        return ImageEmbeddings(visual, prepared, (height, width), self.is_optimized_for_inference)
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `[B, L, W]` of the text encoder for `[B, L]` ids. With a frozen encoder they depend on the note
@@ -426,8 +430,9 @@ class RecLMISModel(PreTrainedModel):
             word_interest = soften_twice(word_interest, word_mask)
         same_note = None
         if self.training:
+            counts = batch_sizes(len(visual), visual.device, self.has_equal_batches)
             visual, words, patch_interest, word_interest, word_mask, same_note_ids, given = (
-                None if part is None else gather_batch(part)
+                None if part is None else gather_batch(part, counts)
                 for part in (visual, words, patch_interest, word_interest, word_mask, same_note_ids, given)
             )
         if config.contrastive_equal_notes == "positive":
@@ -498,7 +503,10 @@ class RecLMISModel(PreTrainedModel):
 
     # Inputs ------------------------------------------------------------------------------------------------------------
 
-    def _check_pixels(self, pixel_values: torch.Tensor) -> None:
+    def check_pixels(self, pixel_values: torch.Tensor) -> None:
+        """Raises:
+        ValueError: pixel values that do not fit the backbone.
+        """
         config = self.config
         if pixel_values.ndim != 4 or pixel_values.shape[1] != config.num_channels:
             raise ValueError(
@@ -533,10 +541,15 @@ class RecLMISModel(PreTrainedModel):
         if (pixel_values is None) == (image_embeddings is None):
             raise ValueError("Pass either `pixel_values`, or `image_embeddings` from `get_image_embeddings`.")
         if image_embeddings is None:
-            self._check_pixels(pixel_values)
+            self.check_pixels(pixel_values)
             batch, _, height, width = pixel_values.shape
         else:
             batch, (height, width) = image_embeddings.visual.shape[0], image_embeddings.image_size
+            if image_embeddings.optimized != self.is_optimized_for_inference:
+                one, other = ("an optimised", "another") if image_embeddings.optimized else ("another", "an optimised")
+                raise ValueError(
+                    f"`image_embeddings` come from {one} model, but this is {other} one; let it make its own."
+                )
             if labels is not None:
                 raise ValueError("`image_embeddings` are for inference; to compute a loss, pass `pixel_values`.")
             if output_hidden_states:

@@ -5,6 +5,8 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 from .image_embeddings import ImageEmbeddings
 from .images import read_image, to_rgb8
 from .notes.lexicon import SIDES, ZONES
+from .processing_reclmis import NoteNotNormalisedWarning, NoteTooLongWarning
 from .text import without_padding
 from .tiling import check_tiling, tile_weight, tiles_of
 
@@ -102,40 +105,54 @@ class _Request:
     index: int
     source: str
     note: str | None
-    given: Any  # the image as it was asked; kept, as its identity is its key
     image: Image.Image
+    stamp: Any = None  # of the file, to tell whether it is still the same
 
-    @property
+    @cached_property
     def key(self) -> Any:
-        """Equal keys are one image."""
-        return str(self.given) if isinstance(self.given, str | Path) else id(self.given)
+        """Equal keys are one image. The same array or path may hold another one by the next request."""
+        return self.image.size, blake2b(self.image.tobytes(), digest_size=16).digest()
 
 
 def _predictions(asker: "_Asker", numbered, batch_size: int, on_error) -> Iterator[Prediction]:
-    while batch := list(islice(numbered, batch_size)):
-        ready: list[_Request] = []
-        for index, (image, note) in batch:
-            source = str(image) if isinstance(image, str | Path) else str(index)
-            try:
-                asker.check(note, source)
-                # The same image once more is not read again.
-                same = ready and (
-                    image is ready[-1].given or (isinstance(image, str | Path) and image == ready[-1].given)
-                )
-                opened = ready[-1].image if same else _opened(image, source)
-                ready.append(_Request(index, source, note, image, opened))
-            except ValueError as error:
-                if on_error is None:
-                    raise
-                on_error(source, error)
-        yield from asker.answer(ready)
+    ready: list[_Request] = []
+    for taken, (index, (image, note)) in enumerate(numbered, 1):
+        source = str(image) if isinstance(image, str | Path) else str(index)
+        try:
+            asker.check_note(note, source)
+            stamp = _stamp(image)
+            # The same file once more is not read again.
+            same = ready and stamp is not None and stamp == ready[-1].stamp
+            request = _Request(index, source, note, ready[-1].image if same else _opened(image, source), stamp)
+            asker.check_image(request)
+            ready.append(request)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(source, error)
+        if taken % batch_size == 0:
+            yield from asker.answer(ready)
+            ready = []
+    yield from asker.answer(ready)
+
+
+def _stamp(image: Any) -> Any:
+    """What changes when a file does; `None` for images in memory and files that are not there."""
+    if not isinstance(image, str | Path):
+        return None
+    try:
+        found = Path(image).stat()
+    except OSError:
+        return None
+    return str(image), found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _opened(image: Any, source: str) -> Image.Image:
     if isinstance(image, str | Path):
         return read_image(image)
     try:
-        return to_rgb8(image)
+        # A copy: whoever asks may draw the next image into the same memory.
+        return to_rgb8(image).copy()
     except ValueError as error:
         raise ValueError(f"Image {source}: {error}") from error
 
@@ -150,23 +167,48 @@ class _Asker:
         self._notes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
         self._last: tuple[_Request, ImageEmbeddings] | None = None
         self._warned = False
+        self._sound: OrderedDict[str, None] = OrderedDict()
+        self._fitting: set[tuple[int, int]] = set()
 
-    def check(self, note: Any, source: str) -> None:
-        """Refuses a note that cannot be asked."""
+    def check_note(self, note: Any, source: str) -> None:
+        """Refuses a note that cannot be asked, and warns once of one that is cut."""
         if note is None and self.model.config.note_dropout:
             return
         if not isinstance(note, str) or not note.strip():
             raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
+        if note not in self._sound:
+            self.processor.tokenize([note], "pt")
+            self._sound[note] = None
+            if len(self._sound) > NOTES_KEPT:
+                self._sound.popitem(last=False)
         encoder = self.model.text_encoder
         knows = getattr(encoder, "knows", None)
         if knows is not None and not knows(**self.processor.tokenize([note], "pt").to(self.model.device)).all():
             raise ValueError(f"The note for {source} ({note!r}) is {encoder.refusal}")
+
+    def check_image(self, request: _Request) -> None:
+        """Refuses an image whose size the model cannot take, and warns of a note whose place no tile knows."""
+        image, note = request.image, request.note
+        boxes = [(0, 0, *image.size)]
+        if self.tile is not None:
+            boxes = tiles_of(image.height, image.width, self.tile, self.overlap)
+        for box in boxes:
+            size = (box[2] - box[0], box[3] - box[1])
+            if size not in self._fitting:
+                pixels = self.processor(images=image.crop(box), return_tensors="pt")["pixel_values"]
+                try:
+                    self.model.check_pixels(pixels)
+                except ValueError as error:
+                    raise ValueError(f"Image {request.source}: {error}") from error
+                self._fitting.add(size)
+        if note is None or len(boxes) == 1:
+            return
         places = sorted({*SIDES, *ZONES} & set(re.findall(r"[a-z]+", note.lower())))
-        if self.tile is not None and places and not self._warned:
+        if places and not self._warned:
             self._warned = True
             warnings.warn(
-                f"The note for {source} ({note!r}) names a place ({', '.join(places)}), which every tile takes for a place "
-                "within itself. Leave `tile` out where notes say where to look.",
+                f"The note for {request.source} ({note!r}) names a place ({', '.join(places)}), which every tile takes for "
+                "a place within itself. Leave `tile` out where notes say where to look.",
                 TiledNoteWarning,
                 stacklevel=2,
             )
@@ -184,30 +226,34 @@ class _Asker:
         mask = probability >= self.threshold if probability.ndim == 2 else probability.argmax(dim=0)
         return Prediction(
             request.index, request.source, request.note, request.image,
-            mask.to(torch.uint8).cpu().numpy(), probability.cpu().numpy(), presence,
+            mask.to(torch.uint8).cpu().numpy(), probability.float().cpu().numpy(), presence,
         )  # fmt: skip
 
     def _answer_by_tiles(self, requests: list[_Request]) -> Iterator[Prediction]:
-        """Several notes on one image. A tile is in memory for as long as it takes to ask them all."""
+        """Several notes on one image. A batch of tiles is in memory at a time."""
         image = requests[0].image
         assert self.tile is not None
+        pieces = (
+            (box, place, replace(request, image=cut))
+            for box in tiles_of(image.height, image.width, self.tile, self.overlap)
+            for cut in [image.crop(box)]
+            for place, request in enumerate(requests)
+        )
         sums: list[Any] = [0.0] * len(requests)
         presences: list[float | None] = [None] * len(requests)
         total = torch.zeros(image.height, image.width, dtype=torch.float64)
-        for box in tiles_of(image.height, image.width, self.tile, self.overlap):
-            cut = image.crop(box)
-            weight = tile_weight(cut.height, cut.width)
-            rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
-            total[rows, columns] += weight
-            asked = [replace(request, given=cut, image=cut) for request in requests]
-            for number in range(0, len(asked), self.batch_size):
-                answers = self._ask(asked[number : number + self.batch_size])
-                for place, (probability, presence) in enumerate(answers, number):
-                    if isinstance(sums[place], float):
-                        sums[place] = torch.zeros(*probability.shape[:-2], *total.shape, dtype=torch.float64)
-                    sums[place][..., rows, columns] += weight * probability.cpu()
-                    if presence is not None:
-                        presences[place] = max(presence, presences[place] or 0.0)
+        while batch := list(islice(pieces, self.batch_size)):
+            answers = self._ask([request for _, _, request in batch])
+            for (box, place, _), (probability, presence) in zip(batch, answers, strict=True):
+                rows, columns = slice(box[1], box[3]), slice(box[0], box[2])
+                weight = tile_weight(*probability.shape[-2:])
+                if place == 0:
+                    total[rows, columns] += weight
+                if isinstance(sums[place], float):
+                    sums[place] = torch.zeros(*probability.shape[:-2], *total.shape, dtype=torch.float64)
+                sums[place][..., rows, columns] += weight * probability.cpu()
+                if presence is not None:
+                    presences[place] = max(presence, presences[place] or 0.0)
         for request, probability, presence in zip(requests, sums, presences, strict=True):
             yield self._prediction(request, (probability / total).float(), presence)
 
@@ -259,12 +305,15 @@ class _Asker:
             return_probabilities=True,
         )
         judged = outputs.presence_logits
-        presences = [None] * len(requests) if judged is None else judged.sigmoid().tolist()
+        presences = [None] * len(requests) if judged is None else judged.float().sigmoid().tolist()
         return zip(probabilities, presences, strict=True)
 
     def _encoded(self, notes: list[str | None]) -> dict[str, torch.Tensor]:
         """Hidden states of the notes and their mask."""
-        tokens = self.processor.tokenize(notes, "pt")
+        with warnings.catch_warnings():
+            for category in (NoteTooLongWarning, NoteNotNormalisedWarning):
+                warnings.simplefilter("ignore", category)  # said when the note was checked
+            tokens = self.processor.tokenize(notes, "pt")
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         names = [tuple(row) for row in without_padding(ids, mask).tolist()]
         # Of no note there is nothing to encode.

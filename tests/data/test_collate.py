@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from reclmis import RecLMISConfig, RecLMISProcessor
 from reclmis.data import Augmentation, Collator, NotedSegmentationDataset, load_lvit, synthetic_dataset
+from reclmis.data.collate import SampleError
 from reclmis.notes import fits, parse_note
 
 SIZE = 32
@@ -217,3 +218,16 @@ def test_contradicting_notes_are_written_where_the_dataset_has_none(split):
         assert not named.present or not fits(named, dataset._decoded(index)["mask"], orientation="image").zones
     with pytest.raises(ValueError, match="`absent_share` is a share"):
         NotedSegmentationDataset(split, absent_share=2)
+
+
+def test_a_file_that_goes_away_is_named_with_its_sample(split, tmp_path):
+    for name in ("image", "mask"):
+        split[0][name].save(tmp_path / f"{name}.png")
+    row = {"image": str(tmp_path / "image.png"), "mask": str(tmp_path / "mask.png"), "note": "x", "id": "scan 4"}
+    features = Features({"image": Image(), "mask": Image(), "note": Value("string"), "id": Value("string")})
+    dataset = NotedSegmentationDataset(Dataset.from_list([row], features=features))
+    assert dataset[0]["id"] == "scan 4"
+    for name in ("mask", "image"):
+        (tmp_path / f"{name}.png").unlink()
+        with pytest.raises(SampleError, match=f"Sample 'scan 4': .*{name}.png"):
+            dataset[0]

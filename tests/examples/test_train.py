@@ -34,6 +34,9 @@ def straight(tmp_path_factory):
     return folder
 
 
+NOTE = "upper left lung"
+
+
 def test_leaves_models_that_load_and_a_record(straight):
     for name in ("best", "last"):
         model = RecLMISModel.from_pretrained(straight / name, prune_reconstruction=True)
@@ -243,12 +246,88 @@ def test_the_command_line_wins_over_a_recipe_and_mistakes_are_named(example, tmp
     args = example.parse_arguments([*base, "--epochs", "7"])
     assert (args.epochs, args.batch_size, args.set) == (7, 5, ["dropout=0.2"])
     assert example.parse_arguments([f"--config={path}", "--dataset", "d", "--output_dir", "o"]).batch_size == 5
-    for text, message in (("epoch: 3", "no 'epoch'"), ("- 3", "must map"), ("preset: huge", "choose from tiny"),
-                          ("a: [", "cannot be read")):  # fmt: skip
+    args = example.parse_arguments([*base, "--set", "note_dropout=0.1"])
+    assert example.parsed(args.set) == {"dropout": 0.2, "note_dropout": 0.1}
+    args = example.parse_arguments([*base, "--set", "dropout=0.3"])
+    assert example.parsed(args.set) == {"dropout": 0.3}
+    mistakes = {"epoch: 3": "no 'epoch'", "- 3": "must map", "preset: huge": "choose from tiny", "a: [": "cannot be read",
+                "set: [1]": "set must map", "epochs: [1]": "epochs is [1]", "epochs: 0": "epochs is 0",
+                 "set: {dropuot: 1}": "'dropout'"}  # fmt: skip
+    for text, message in mistakes.items():
         path.write_text(text)
         with pytest.raises(SystemExit):
             example.parse_arguments(base)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "hidden_siz=3"), "no such field. Did you mean 'hidden_size'?"),
+        (("--set", "interaction=none"), "NAME=JSON"),
+        (("--overlap", "0.5"), "--overlap is of tiles"),
+        (("--compile", "nowhere"), "aot_eager"),
+        *(((f"--{name}", value), f"--{name}") for name, value in (
+            ("tile", "0"), ("epochs", "0"), ("batch_size", "0"), ("workers", "-1"), ("ema", "1.5"), ("absent_share", "2"),
+            ("limit_train", "0"), ("limit_validation", "0"), ("gradient_accumulation", "0"), ("keep", "-1"))),
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_refused(example, options, message, capsys):
+    with pytest.raises(SystemExit):
+        example.parse_arguments([*OPTIONS, "--output_dir", "x", *options])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dataset", "/nowhere"), "/nowhere"),
+        (("--visual_backbone", "nowhere"), "'nowhere'"),
+        (("--data", "nonsense=1"), "nonsense"),
+        (("--init", "/nowhere"), "/nowhere"),
+    ],
+)
+def test_what_is_not_there_is_told_in_a_sentence(example, options, message):
+    with pytest.raises(SystemExit) as ended, example.requested():
+        own = OPTIONS[: OPTIONS.index("--set")] if "--init" in options else OPTIONS
+        args = example.parse_arguments([*own, "--output_dir", "x", *options])
+        example.build_model(args, [NOTE] * 2)
+        example.build_datasets(args)
+    assert message in str(ended.value) and "\n" not in str(ended.value)
+
+
+def launched(folder, *fields, **environment):
+    """The script as a launcher starts it, with these fields of the configuration more; it also says for how many batches
+    notes came from the cache."""
+    code = (
+        "import runpy, sys\nfrom reclmis.training import NoteCache\n"
+        "asked, real = [], NoteCache.__call__\n"
+        "def call(self, notes):\n    asked.append(len(notes))\n    return real(self, notes)\n"
+        "NoteCache.__call__ = call\nsys.argv[1:] = sys.argv[1:]\n"
+        "runpy.run_path('examples/train.py', run_name='__main__')\nprint('cached', len(asked))"
+    )
+    command = [sys.executable, "-c", code, *OPTIONS, *fields, "--output_dir", str(folder)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, **SETTINGS, **environment},
+        timeout=300,
+    )
+
+
+def test_frozen_notes_come_from_the_cache_and_the_launchers_precision_counts(tmp_path):
+    run = launched(tmp_path, "text_frozen=true", ACCELERATE_MIXED_PRECISION="bf16")
+    # Two epochs of three batches for training and one for validation.
+    assert "cached 8" in run.stdout, run.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["arguments"]["mixed_precision"] == "bf16"
+
+
+def test_a_launcher_that_accumulates_otherwise_is_told(tmp_path):
+    run = launched(tmp_path, ACCELERATE_GRADIENT_ACCUMULATION_STEPS="3")
+    assert "The launcher accumulates 3 steps, --gradient_accumulation says 1" in run.stderr and run.returncode == 1
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from reclmis.images import UnreadableImageError, read_image
 from reclmis.medical import is_dicom, read_dicom
+from reclmis.medical.dicom import header_of
 from tests.medical.conftest import write_dicom
 
 RAMP = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -155,6 +158,59 @@ def test_recognised_by_content_and_read_from_bytes(tmp_path):
     renamed = tmp_path / "picture.png"
     path.rename(renamed)
     assert read_image(renamed).size == (64, 64)
+
+
+def test_frames_are_counted_and_measured_before_they_are_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("reclmis.medical.dicom._frames", lambda header, name: pytest.fail("It was decoded."))
+    several = write_dicom(tmp_path / "a.dcm", np.stack([RAMP, RAMP, RAMP]), bits=12)
+    with pytest.raises(UnreadableImageError, match="3 frames; read it with"):
+        read_image(several)
+    one = write_dicom(tmp_path / "b.dcm", RAMP, bits=12)
+    with pytest.raises(UnreadableImageError, match="64 x 64 pixels, 4096 in all; at most 4095"):
+        read_image(one.read_bytes(), max_pixels=4095)
+
+
+def deflated(path):
+    header = dcmread(path)
+    header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    header.save_as(path)
+    return path
+
+
+def test_a_deflated_file_is_read_as_another(tmp_path):
+    tags = {"WindowCenter": 1000, "WindowWidth": 800}
+    plain = write_dicom(tmp_path / "a.dcm", RAMP, bits=12, **tags)
+    small = deflated(write_dicom(tmp_path / "b.dcm", RAMP, bits=12, **tags))
+    assert small.read_bytes() != plain.read_bytes() and b"WindowCenter" not in small.read_bytes()
+    np.testing.assert_array_equal(read_dicom(small), read_dicom(plain))
+    np.testing.assert_array_equal(read_dicom(io.BytesIO(small.read_bytes())), read_dicom(plain))
+    assert header_of(small).WindowCenter == 1000 and "PixelData" not in header_of(small)
+    small.write_bytes(small.read_bytes()[:-200])
+    with pytest.raises(UnreadableImageError, match=r"b\.dcm is damaged"):
+        read_dicom(small)
+
+
+def test_a_deflated_file_is_not_inflated_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("reclmis.medical.dicom.MAX_INFLATED", 3_000_000)
+    path = deflated(write_dicom(tmp_path / "a.dcm", np.zeros((2048, 1024), np.uint16), bits=12))
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    try:
+        for read in (read_dicom, header_of, lambda path: read_dicom(io.BytesIO(path.read_bytes()))):
+            with pytest.raises(UnreadableImageError, match="would unpack to more than 3 MB; save it without deflation"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_syntax_is_not_hidden_behind_a_kind_of_value_that_there_is_not(tmp_path):
+    """pydicom reads the whole group again in another way then."""
+    raw = deflated(write_dicom(tmp_path / "a.dcm", RAMP, bits=12)).read_bytes()
+    assert raw[136:138] == b"UL"
+    (tmp_path / "a.dcm").write_bytes(raw[:136] + b"ZZ" + raw[138:])
+    with pytest.raises(UnreadableImageError, match=r"a\.dcm is damaged"):
+        read_dicom(tmp_path / "a.dcm")
 
 
 @pytest.mark.parametrize(

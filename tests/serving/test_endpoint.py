@@ -7,10 +7,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from reclmis.serving import EndpointHandler
 from tests.conftest import REPOSITORY
-from tests.parts import write_checkpoint
+from tests.parts import NOTE_TEXT, lively, tiny_model, tiny_processor, write_checkpoint
 from tests.serving.conftest import NOTES, png
 
 
@@ -40,6 +42,20 @@ def test_answers_in_json(handler):
     assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(all_of_it["mask"])))) == 255).all()
 
 
+def test_lines_of_base64_may_be_broken(handler):
+    lines = base64.encodebytes(png()).decode()
+    assert lines.count("\n") > 10
+    assert handler(request(image=lines)) == handler(request())
+    assert handler(request(image=lines.replace("\n", " \r\n\t"))) == handler(request())
+
+
+def test_a_model_in_half_precision_answers(tmp_path):
+    lively(tiny_model(text_config=NOTE_TEXT)).to(torch.bfloat16).save_pretrained(tmp_path)
+    tiny_processor(NOTES).save_pretrained(tmp_path)
+    (entry,) = EndpointHandler(str(tmp_path))(request())
+    assert entry["label"] == "foreground" and 0 <= entry["score"] <= 1
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -48,6 +64,7 @@ def test_answers_in_json(handler):
         ({"inputs": "text"}, "A request is"),
         (request(image=3), "image is missing"),
         (request(image="no base64!"), "no base64"),
+        (request(image="iVBORw0KGgoÄ"), "no base64: it holds characters beyond ASCII"),
         (request(image=base64.b64encode(b"text").decode()), "no image"),
         (request(image="A" * 30_000_000), "too large"),
         (request(note=""), "empty"),

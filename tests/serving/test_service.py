@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from reclmis.serving import RefusedRequest, SegmentationService
 from tests.parts import NOTE_TEXT, lively, tiny_model, tiny_processor
@@ -103,6 +103,55 @@ def test_a_long_note_is_answered_with_a_remark(service):
     answer = service.answer(png(), "upper left lung " * 20)
     assert len(answer.remarks) == 1 and "dropped" in answer.remarks[0]
     assert not service.answer(png(), NOTES[0]).remarks
+
+
+def test_a_note_that_stays_as_written_is_answered_with_a_remark(service, monkeypatch):
+    monkeypatch.setattr(service.processor, "normalise_notes", True)
+    (remark,) = service.answer(png(), "zz lung").remarks
+    assert "'zz' is not understood" in remark
+
+
+def blank(side, name="PNG"):
+    buffer = io.BytesIO()
+    Image.new("L", (side, side)).save(buffer, format=name)
+    return buffer.getvalue()
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(service, monkeypatch):
+    monkeypatch.setattr(service, "max_pixels", 10_000)
+    assert service.answer(blank(100), NOTES[0]).mask.shape == (100, 100)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("It was decoded."))
+    with pytest.raises(RefusedRequest, match="101 x 101 pixels, 10201 in all; at most 10000 are read"):
+        service.answer(blank(101), NOTES[0])
+    with pytest.raises(RefusedRequest, match="at most 16000000 are read"):
+        SegmentationService(service.model, service.processor).answer(blank(4001), NOTES[0])
+
+
+def test_images_are_kept_as_far_as_their_pixels_allow(monkeypatch):
+    service = SegmentationService(tiny_model(text_config=NOTE_TEXT), tiny_processor(NOTES), max_pixels=20_000)
+    seen = []
+    real = service.model.get_image_embeddings
+    monkeypatch.setattr(service.model, "get_image_embeddings", lambda pixels: (seen.append(1), real(pixels))[1])
+    for side in (90, 91, 90, 91, 120, 90):
+        service.answer(blank(side), NOTES[0])
+    # Both of the smaller fit together, but not beside the largest.
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("size", [(33, 47), (64, 47)])
+def test_an_image_that_the_model_does_not_take_is_refused(service, size):
+    processor = tiny_processor(NOTES)
+    processor.image_processor.do_resize = processor.image_processor.do_pad = False
+    with pytest.raises(RefusedRequest, match="multiple") as refusal:
+        SegmentationService(service.model, processor).answer(png(size), NOTES[0])
+    assert "\n" not in str(refusal.value)
+
+
+def test_probabilities_are_float32_whatever_the_model_computes_in(service, monkeypatch):
+    half = torch.full((50, 70), 0.75, dtype=torch.bfloat16)
+    monkeypatch.setattr(service.processor, "post_process_semantic_segmentation", lambda *args, **kwargs: [half])
+    answer = service.answer(png(), NOTES[0])
+    assert answer.probability.dtype == np.float32 and (answer.probability == 0.75).all()
 
 
 def test_a_threshold_out_of_range(service):

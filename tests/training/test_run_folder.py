@@ -43,13 +43,27 @@ def test_a_folder_with_epochs_is_not_begun_in(tmp_path, name):
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     for name in ("last", ".last.new", "best", "epochs/00001"):
         checkpoint(tmp_path / name)
-    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "reclmis").mkdir(parents=True)
     write_run(tmp_path, {}, 0)
     write_metrics(tmp_path, [])
     (tmp_path / "evaluation.json").write_text("{}")
     tidy(tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.json"]
     tidy(tmp_path / "not there", overwrite=True)
+    checkpoint(tmp_path / "last")
+    for mine in ("logs", "epochs"):
+        (tmp_path / mine).mkdir()
+        (tmp_path / mine / "mine.txt").write_text("precious")
+    tidy(tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["evaluation.json", "mine.txt", "mine.txt"]
+
+
+def test_what_no_run_wrote_is_not_overwritten(tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "mine.txt").write_text("precious")
+    with pytest.raises(RunFolderError, match=r"holds best, but neither run\.json"):
+        tidy(tmp_path, overwrite=True)
+    assert (tmp_path / "best" / "mine.txt").read_text() == "precious"
 
 
 def test_checkpoints_of_a_killed_save_get_their_names(tmp_path):

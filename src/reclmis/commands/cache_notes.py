@@ -14,11 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..errors import one_line
     from ..text import with_note_table
 
     notes = read_notes(args.notes)
     model, processor = load_model(args.model, prune=True)
-    small = with_note_table(model, processor, notes)
+    try:
+        small = with_note_table(model, processor, notes)
+    except ValueError as error:
+        raise CommandError(f"the notes cannot be encoded: {one_line(error)}") from error
     try:
         small.save_pretrained(args.output)
         processor.save_pretrained(args.output)

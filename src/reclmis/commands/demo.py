@@ -1,10 +1,11 @@
 """`reclmis demo`: a page in the browser to try a model on."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from . import CommandError
-from .loading import load_model
-from .predict import positive_integer
+from .loading import load_exported, load_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", help="folder or Hub id; interest of patches and words is shown unless it was saved pruned"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets others in")
-    parser.add_argument("--port", type=positive_integer, help="a free one from 7860 on unless given")
+    parser.add_argument("--port", type=port, help="a free one from 7860 on unless given")
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public address")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
+                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,9 +25,26 @@ def run(args: argparse.Namespace) -> int:
     from ..serving import SegmentationService
     from ..serving.web import launch
 
-    model, processor = load_model(args.model, prune=False, device=args.device)
+    model, processor = _loaded(args.model, args.backend, args.device)
     try:
         launch(SegmentationService(model, processor), host=args.host, port=args.port, share=args.share)
     except (MissingPackageError, OSError) as error:
         raise CommandError(one_line(error)) from error
     return 0
+
+
+def _loaded(name: str, backend: str, device: str) -> tuple[Any, Any]:
+    """An exported model is recognised by its manifest."""
+    from ..exporting import MANIFEST
+
+    if backend == "torch" and not (Path(name).expanduser() / MANIFEST).is_file():
+        return load_model(name, prune=False, device=device)
+    if device != "cpu":
+        raise CommandError(f"exported models compute on the CPU; leave --device {device} out.")
+    return load_exported(name, "onnxruntime" if backend == "torch" else backend)
+
+
+def port(text: str) -> int:
+    if not 1 <= (value := int(text)) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, got {text}")
+    return value

@@ -68,7 +68,8 @@ def _run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     first = next(iter(evaluations.values()))
     with _announced_already():
-        cases = draw_cases(model, processor, dataset, first, count=args.cases, batch_size=args.batch_size)
+        cases = draw_cases(model, processor, dataset, first, count=args.cases, batch_size=args.batch_size,
+                           tile=args.tile, overlap=args.overlap)  # fmt: skip
     paths = write_report(args.output, report, cases)
     _announce(report)
     print(f"Written to {', '.join(str(path) for path in paths)}.")
@@ -130,6 +131,11 @@ def _compared(
     if path.is_file() or ((path / JSON).is_file() and not (path / "config.json").is_file()):
         report = read_report(path)
         name, others = report.get("model", name), evaluations_of(report)
+        if report.get("tile") != args.tile or (args.tile and report.get("overlap") != args.overlap):
+            said.append(
+                f"The other evaluation asked by tiles of {report.get('tile')} pixels with an overlap of "
+                f"{report.get('overlap')}, this one by {args.tile} with {args.overlap}; None is the whole image."
+            )
         if report.get("sha256") != sha256:
             said.append(
                 "The other evaluation is of other notes or files under the same ids: the split's hashes differ."
@@ -162,7 +168,8 @@ def _record(args: argparse.Namespace, content: dict[str, Any]) -> dict[str, Any]
 
     record = run_record(
         args.seed, command=_command(args), model=_portable(args.model), backend=args.backend,
-        dataset=Path(args.dataset).name, split=args.split, sha256=content["sha256"],
+        dataset=Path(args.dataset).name, split=args.split, sha256=content["sha256"], tile=args.tile,
+        overlap=args.overlap if args.tile else None,
     )  # fmt: skip
     used = [*(["monai"] if args.surfaces else []), *([args.backend] if args.backend != "torch" else [])]
     record["versions"] |= {name: version(name) for name in used}

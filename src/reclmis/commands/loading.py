@@ -51,8 +51,10 @@ def load_exported(name: str, backend: Any) -> tuple[Any, Any]:
     from .. import RecLMISProcessor
     from ..exported import ExportedModel
 
+    folder = Path(name).expanduser()
+    source = str(folder) if folder.is_dir() else name
     try:
-        return ExportedModel.from_pretrained(name, backend), RecLMISProcessor.from_pretrained(name)
+        return ExportedModel.from_pretrained(source, backend), RecLMISProcessor.from_pretrained(source)
     except Exception as error:
         raise CommandError(f"the exported model {name!r} cannot be loaded: {one_line(error)}") from error
 

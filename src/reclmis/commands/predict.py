@@ -6,11 +6,13 @@ import os
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from ..errors import one_line
 from ..files import replacing, sha256_of
 from . import CommandError
 from .loading import load_exported, load_model
@@ -74,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
     volume_stems = output_stems(volumes)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
-        settings = _checked_settings(args)
+        questions = dict(zip(stems, (_question(*request) for request in requests), strict=True))
+        questions |= dict(zip(volume_stems, (_question(path, None) for path in volumes), strict=True))
+        settings = _checked_settings(args, questions)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
     requests, stems = _remaining(args, requests, stems, "_mask.png")
@@ -140,8 +144,8 @@ def _remaining(args: argparse.Namespace, asked: list, stems: list[str], ending: 
     return [request for request, _ in wanted], [stem for _, stem in wanted]
 
 
-def _checked_settings(args: argparse.Namespace) -> str:
-    """What the masks of this folder depend on, to be kept beside them.
+def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]]) -> str:
+    """What the masks of this folder depend on, to be kept beside them: settings, and `questions` by the masks' names.
 
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
@@ -163,6 +167,7 @@ def _checked_settings(args: argparse.Namespace) -> str:
     )
     settings = json.loads(json.dumps({name: getattr(args, name) for name in names}, default=str))
     settings["weights"] = _identity(Path(args.model))
+    settings["asked"] = questions
     path = args.output / SETTINGS
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
         raise CommandError(
@@ -182,7 +187,21 @@ def _checked_settings(args: argparse.Namespace) -> str:
             name, now = changed[0], settings[changed[0]]
             begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
             raise CommandError(f"{begun}; give the same settings, or another folder.")
+        asked_before = before.get("asked", {})
+        for stem, question in questions.items():
+            if asked_before.get(stem, question) != question:
+                raise CommandError(
+                    f"{args.output} was begun with another image or note for {stem} "
+                    f"({', '.join(map(str, asked_before[stem]))}); give another folder."
+                )
+        settings["asked"] = {**asked_before, **questions}
     return json.dumps(settings, indent=1) + "\n"
+
+
+def _question(image: Path, note: str | None) -> list[Any]:
+    """What a mask answers: file, its bytes, and note."""
+    size = image.stat().st_size if image.is_file() else None  # a series is a folder
+    return [str(image), size, note]
 
 
 def _identity(folder: Path) -> dict[str, str] | None:
@@ -248,11 +267,14 @@ def _write_masks(args, model, processor, requests, stems) -> list[str]:
         warnings.simplefilter("ignore", NoteTooLongWarning)  # announced already, all at once
         options = {"batch_size": args.batch_size, "threshold": args.threshold, "on_error": note_failure,
                    "tile": args.tile, "overlap": args.overlap}  # fmt: skip
-        for prediction in predict(model, processor, requests, **options):
+        for prediction in _answered(predict(model, processor, requests, **options)):
             target = args.output / stems[prediction.index]
             try:
                 if args.overlay:
                     save_picture(overlay(prediction.image, prediction.mask), f"{target}_overlay.png")
+                if prediction.presence is not None:
+                    with replacing(Path(f"{target}_presence.json")) as temporary:
+                        temporary.write_text(json.dumps({"presence": prediction.presence}) + "\n")
                 save_picture(mask_image(prediction.mask, model.config.num_labels), f"{target}_mask.png")
             except OSError as error:
                 raise CommandError(f"cannot write to {args.output}: {error}.") from error
@@ -261,6 +283,14 @@ def _write_masks(args, model, processor, requests, stems) -> list[str]:
                 bar.write(f"{prediction.source}: shown with probability {prediction.presence:.2f}{verdict}")
             bar.update()
     return failures
+
+
+def _answered(predictions: Iterator[Any]) -> Iterator[Any]:
+    """Predictions, and a sentence for what concerns them all."""
+    try:
+        yield from predictions
+    except ValueError as error:
+        raise CommandError(one_line(error)) from error
 
 
 def _announce_long_notes(processor, notes: list[str | None]) -> None:

@@ -21,6 +21,10 @@ from .masks import read_mask
 ABSENT = "absent_note"
 
 
+class SampleError(ValueError):
+    """A sample cannot be read, or does not fit together. The message begins with its id."""
+
+
 class _Samples:
     """What a dataset and a stream have in common: how a row becomes a sample.
 
@@ -259,8 +263,8 @@ def decode_sample(
     try:
         image = to_rgb8(_opened(row["image"], "its image"))
         mask = read_mask(_opened(row["mask"], "its mask"), num_labels)
-    except ValueError as error:
-        raise ValueError(f"Sample {row['id']!r}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise SampleError(f"Sample {row['id']!r}: {error}") from error
     _check_sizes(row["id"], (image.height, image.width), mask.shape)
     name = row["id"]
     if box is not None:
@@ -284,8 +288,8 @@ def _size(row: dict[str, Any]) -> tuple[int, int]:
     """Height and width of the row's image, which the head of a file alone does not tell: it may have to be turned."""
     try:
         image = to_rgb8(_opened(row["image"], "its image"))
-    except ValueError as error:
-        raise ValueError(f"Sample {row['id']!r}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise SampleError(f"Sample {row['id']!r}: {error}") from error
     return image.height, image.width
 
 
@@ -306,7 +310,7 @@ def _opened(value: Any, name: str) -> Any:
 
 def _check_sizes(name: str, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
     if image != mask:
-        raise ValueError(
+        raise SampleError(
             f"Sample {name!r}: the image is {image[0]} x {image[1]} pixels, but its mask is "
             f"{' x '.join(map(str, mask))}. Give the mask of this image, at its size."
         )

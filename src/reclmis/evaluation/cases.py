@@ -53,12 +53,15 @@ def draw_cases(
     *,
     count: int = 3,
     batch_size: int = 16,
+    tile: int | None = None,
+    overlap: float = 0.25,
 ) -> dict[str, list[Case]]:
     """Asks a model again about the images of [`choose_cases`], and draws its answers at the size that was scored.
 
     Args:
         model, processor, dataset: what the evaluation is of.
         count: images of each kind.
+        tile, overlap: as the evaluation asked.
 
     Raises:
         ValueError: an image of the evaluation that the dataset does not have.
@@ -73,7 +76,8 @@ def draw_cases(
     drawn: dict[str, Case] = {}
     notes = [score.note for score in scores]
     size = evaluation.scored_at
-    for batch in answers(model, processor, rows, notes, batch_size=batch_size, scored_at=(size,)):
+    options: dict[str, Any] = {"batch_size": batch_size, "scored_at": (size,), "tile": tile, "overlap": overlap}
+    for batch in answers(model, processor, rows, notes, **options):
         for answer in batch:
             mask, truth = answer.masks[size].numpy(), answer.truths[size].numpy()
             image = Image.fromarray(answer.sample["image"]).resize(mask.shape[::-1], Image.Resampling.BILINEAR)

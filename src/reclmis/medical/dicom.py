@@ -1,7 +1,8 @@
 """DICOM files -> 8-bit pixels, as a viewer would show them. Decoding and lookup tables are pydicom's."""
 
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # The voxels of the largest file that is opened: 2 GB of 16 bits.
 MAX_VOXELS = 2**30
+# Bytes that a deflated file is inflated to: its header, which says how large it is, is deflated with the rest.
+MAX_INFLATED = 2**27
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
 
@@ -40,7 +43,11 @@ def read_dicom(file: str | Path | BytesIO, window: Window | None = None, *, name
         MissingPackageError: pydicom is not installed.
     """
     name = name or str(file)
-    header = read_header(file, name)
+    return grey_or_colours(read_header(file, name), window, name)
+
+
+def grey_or_colours(header: "Dataset", window: Window | None, name: str) -> np.ndarray:
+    """The frames of a file whose header was read; see [`read_dicom`]."""
     if is_colour(header):
         if window is not None:
             raise ValueError(f"{name} has colours; a window is for grey values. Leave it out.")
@@ -170,7 +177,9 @@ def read_header(file: str | Path | BytesIO, name: str, stop_before_pixels: bool 
     if not isinstance(file, BytesIO) and not Path(file).is_file():
         raise UnreadableImageError(f"{name} is missing; give a DICOM file.")
     try:
-        header = dcmread(file, stop_before_pixels=stop_before_pixels)
+        header = dcmread(_inflated(file, name), stop_before_pixels=stop_before_pixels)
+    except UnreadableImageError:
+        raise
     except InvalidDicomError as error:
         raise UnreadableImageError(f"{name} is no DICOM file; convert it, or give another.") from error
     except Exception as error:
@@ -179,6 +188,37 @@ def read_header(file: str | Path | BytesIO, name: str, stop_before_pixels: bool 
     with _damage(name):
         _check_extent(header, name, stop_before_pixels)
     return header
+
+
+def _inflated(file: str | Path | BytesIO, name: str) -> str | Path | BytesIO:
+    """The file, or what a deflated one inflates to, as a file. pydicom would inflate it without a limit."""
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    with nullcontext(file) if isinstance(file, BytesIO) else open(file, "rb") as opened:
+        start = opened.tell()
+        read_preamble(opened, force=False)
+        meta = read_dataset(opened, False, True, stop_when=lambda tag, kind, length: tag >> 16 != 2)
+        for tag in list(meta.keys())[:1]:
+            # Where this fails pydicom reads on in another way, and could find another syntax; such a file is damaged.
+            meta[tag]
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            opened.seek(start)
+            return file
+        inflating = zlib.decompressobj(-zlib.MAX_WBITS)
+        content = inflating.decompress(opened.read(), MAX_INFLATED + 1)
+    if len(content) > MAX_INFLATED:
+        raise UnreadableImageError(
+            f"{name} is deflated and would unpack to more than {MAX_INFLATED / 1e6:.0f} MB; save it without deflation, as "
+            "Explicit VR Little Endian."
+        )
+    if not inflating.eof:
+        raise UnreadableImageError(f"{name} is damaged (what is deflated ends too early); copy it again.")
+    return BytesIO(_PLAIN + content)
+
+
+# What a file begins with whose data set is not deflated: preamble, mark, and the transfer syntax.
+_PLAIN = bytes(128) + b"DICM" + b"\x02\x00\x10\x00UI\x14\x00" + b"1.2.840.10008.1.2.1\x00"
 
 
 def _check_extent(header: "Dataset", name: str, stop_before_pixels: bool) -> None:

@@ -1,8 +1,8 @@
 """A handler of the form that Hugging Face's inference endpoints call: `EndpointHandler(path)(data)`."""
 
 import base64
-import binascii
 import io
+import string
 from typing import Any
 
 from PIL import Image
@@ -70,12 +70,16 @@ class EndpointHandler:
     def _decoded(self, image: Any) -> bytes:
         if not isinstance(image, str) or not image:
             raise RefusedRequest("The image is missing: `image` is the base64 of its file.")
+        if not image.isascii():
+            raise RefusedRequest("The image is no base64: it holds characters beyond ASCII. Encode the file's bytes.")
+        # The `base64` tool breaks lines.
+        text = image.encode("ascii").translate(None, string.whitespace.encode("ascii"))
         # Base64 takes four characters for three bytes; a text that is too long need not be decoded to know it.
-        if len(image) > 4 * self.service.max_bytes / 3 + 4:
+        if len(text) > 4 * self.service.max_bytes / 3 + 4:
             raise RefusedRequest(f"The file is too large; at most {self.service.max_bytes / 1e6:.0f} MB are read.")
         try:
-            return base64.b64decode(image, validate=True)
-        except binascii.Error as error:
+            return base64.b64decode(text, validate=True)
+        except ValueError as error:
             raise RefusedRequest(f"The image is no base64: {error}.") from error
 
 

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..errors import one_line
 from ..explanation.words import words_of
 from ..image_embeddings import ImageEmbeddings
 from ..images import read_image
-from ..processing_reclmis import NoteTooLongWarning
+from ..processing_reclmis import NoteNotNormalisedWarning, NoteTooLongWarning
 
 # Half an hour's radiographs weigh a few megabytes each; what is larger is seldom an image that was meant.
 MAX_BYTES = 20_000_000
+# The largest mammograms have 14 million. A file of a few kilobytes may unpack to any number.
+MAX_PIXELS = 16_000_000
 MAX_NOTE_CHARACTERS = 2000
-# Images that stay encoded, so that a changed note is answered at once: some tens of megabytes each for large presets.
+# Images that stay encoded, so that a changed note is answered at once: some tens of megabytes each for large presets. They
+# are fewer where they have more than `max_pixels` together.
 IMAGES_KEPT = 4
 
 
@@ -59,10 +63,12 @@ class SegmentationService:
         model: a [`RecLMISModel`], or an [`reclmis.exported.ExportedModel`].
         processor: its processor.
         max_bytes: of an uploaded file.
+        max_pixels: of an image.
     """
 
-    def __init__(self, model: Any, processor: Any, max_bytes: int = MAX_BYTES) -> None:
-        self.model, self.processor, self.max_bytes = model.eval(), processor, max_bytes
+    def __init__(self, model: Any, processor: Any, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.max_bytes, self.max_pixels = max_bytes, max_pixels
         self._lock = threading.Lock()
         self._encoded: OrderedDict[bytes, tuple[Image.Image, ImageEmbeddings]] = OrderedDict()
 
@@ -76,8 +82,8 @@ class SegmentationService:
             threshold: of the foreground probability, for binary models.
 
         Raises:
-            RefusedRequest: a file that is too large or no image, no note, a note that is too long or that the model does
-                not know, or a threshold out of range.
+            RefusedRequest: a file that is too large or no image, an image that the model does not take, no note, a note
+                that is too long or that the model does not know, or a threshold out of range.
         """
         if not 0 <= threshold <= 1:
             raise RefusedRequest(f"The threshold is a probability between 0 and 1, not {threshold}.")
@@ -85,15 +91,16 @@ class SegmentationService:
         self._check_size(content)
         # Models are shared by all threads, and on a CPU two answers at once are no faster than one after the other.
         with self._lock:
-            image, embeddings = self._embeddings(content)
             try:
+                image, embeddings = self._embeddings(content)
                 tokens, remarks = self._tokens(note)
                 outputs = self.model(image_embeddings=embeddings, **tokens)
+                (probability,) = self.processor.post_process_semantic_segmentation(
+                    outputs, target_sizes=[(image.height, image.width)], return_probabilities=True
+                )
             except ValueError as error:
-                raise RefusedRequest(str(error)) from error
-        (probability,) = self.processor.post_process_semantic_segmentation(
-            outputs, target_sizes=[(image.height, image.width)], return_probabilities=True
-        )
+                raise RefusedRequest(one_line(error)) from error
+        probability = probability.float()  # NumPy has no bfloat16
         mask = probability >= threshold if probability.ndim == 2 else probability.argmax(dim=0)
         presence = None if outputs.presence_logits is None else float(outputs.presence_logits.sigmoid())
         return Answer(
@@ -120,22 +127,26 @@ class SegmentationService:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             tokens = self.processor.tokenize([note], "pt")
-        remarks = tuple(str(each.message) for each in caught if issubclass(each.category, NoteTooLongWarning))
+        worth = (NoteTooLongWarning, NoteNotNormalisedWarning)
+        remarks = tuple(str(each.message) for each in caught if issubclass(each.category, worth))
         return {key: value.to(self.model.device) for key, value in tokens.items()}, remarks
 
     def _embeddings(self, content: bytes) -> tuple[Image.Image, ImageEmbeddings]:
         name = hashlib.sha256(content).digest()
         if name not in self._encoded:
             try:
-                image = read_image(content, "The file")
-            except (ValueError, ImportError) as error:
-                raise RefusedRequest(str(error)) from error
+                image = read_image(content, "The file", self.max_pixels)
+            except ImportError as error:
+                raise RefusedRequest(one_line(error)) from error
             pixels = self.processor(images=image, return_tensors="pt")["pixel_values"].to(self.model.device)
             self._encoded[name] = (image, self.model.get_image_embeddings(pixels))
-            while len(self._encoded) > IMAGES_KEPT:
+            while len(self._encoded) > IMAGES_KEPT or self._pixels_kept() > self.max_pixels:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(name)
         return self._encoded[name]
+
+    def _pixels_kept(self) -> int:
+        return sum(image.width * image.height for image, _ in self._encoded.values())
 
     def _patches(self, outputs: Any, embeddings: ImageEmbeddings) -> np.ndarray | None:
         if outputs.patch_interest is None:

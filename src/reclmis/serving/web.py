@@ -17,7 +17,9 @@ _INTRODUCTION = (
     "Uploads are deleted within twenty minutes. **For research; not a medical device.**"
 )
 NUM_EXAMPLES = 4
+# What pictures on the page are enlarged to in their shorter side, and never exceed in their longer one.
 _LEAST_SIDE = 360
+_MOST_SIDE = 1440
 # Gradio keeps uploads and pictures for a page as temporary files. They are deleted at this age in seconds, looked for as
 # often, and when the page is closed.
 _FORGET_AFTER = 600
@@ -118,21 +120,33 @@ def _shown(answer: Answer, num_labels: int) -> tuple:
     if answer.presence is not None:
         sentences.append(f"Shown with probability {answer.presence:.2f}.")
     sentences += answer.remarks
-    mask = answer.mask if num_labels == 1 else answer.mask * (255 // max(num_labels - 1, 1))
+    # Drawing takes many times an image's own memory; it is made small before.
+    image = _small_enough(answer.image)
+    classes = np.asarray(_small_enough(Image.fromarray(answer.mask), Image.Resampling.NEAREST))
+    mask = classes if num_labels == 1 else classes * (255 // max(num_labels - 1, 1))
     words = answer.word_interest
-    most = max((weight for _, weight in words), default=1.0) if words else 1.0
+    most = max((weight for _, weight in words or ()), default=0.0) or 1.0
     return (
         " ".join(sentences),
-        _large_enough(overlay(answer.image, answer.mask)),
+        _large_enough(overlay(image, classes)),
         _large_enough(mask_image(mask, 1 if num_labels == 1 else num_labels), Image.Resampling.NEAREST),
-        None if answer.patch_interest is None else _large_enough(heat(answer.image, answer.patch_interest)),
+        None if answer.patch_interest is None else _large_enough(heat(image, answer.patch_interest)),
         None if words is None else [(f"{word} ", weight / most) for word, weight in words],
     )
 
 
+def _small_enough(picture: Image.Image, how: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    """No side is longer than a page shows."""
+    longest = max(picture.size)
+    if longest <= _MOST_SIDE:
+        return picture
+    width, height = (max(round(side * _MOST_SIDE / longest), 1) for side in picture.size)
+    return picture.resize((width, height), how)
+
+
 def _large_enough(picture: Image.Image, how: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
-    """A page shows a small picture small."""
-    times = -(-_LEAST_SIDE // min(picture.size))
+    """A page shows a small picture small. One that is very long and narrow stays so."""
+    times = min(-(-_LEAST_SIDE // min(picture.size)), _MOST_SIDE // max(picture.size))
     return picture if times <= 1 else picture.resize((times * picture.width, times * picture.height), how)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..data.collate import SampleError
+from ..data.pairing import DataError
+from ..errors import one_line
 from ..losses import NonFiniteLossError
 from .checkpoint import latest_complete, read_record
 from .finite import NonFiniteModelError
@@ -36,6 +39,11 @@ def kept(output_dir: Path) -> Iterator[None]:
         if error.errno not in UNWRITABLE or not _within(error.filename, output_dir):
             raise
         raise SystemExit(f"Nothing can be written to {output_dir}: {error}. {left(output_dir)}") from error
+    except (SampleError, DataError) as error:
+        # From a worker of the loader it comes with the worker's traceback.
+        raise SystemExit(
+            f"{str(error).splitlines()[-1].removeprefix(f'{_name(error)}: ')} {left(output_dir)}"
+        ) from error
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker"):
             raise
@@ -43,6 +51,23 @@ def kept(output_dir: Path) -> Iterator[None]:
         raise SystemExit(
             f"{reason}. Often memory ran out; fewer --workers need less of it. {left(output_dir)}"
         ) from error
+
+
+@contextmanager
+def requested() -> Iterator[None]:
+    """Turns what is wrong with the options, the data or the model that were asked for into one sentence.
+
+    Raises:
+        SystemExit: with the sentence.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise SystemExit(str(error) if isinstance(error, DataError) else one_line(error)) from error
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__module__}.{type(error).__name__}"
 
 
 def left(output_dir: Path) -> str:
@@ -71,4 +96,4 @@ def _within(filename: str | bytes | None, folder: Path) -> bool:
     return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
-__all__ = ["kept", "left", "sound"]
+__all__ = ["kept", "left", "requested", "sound"]

@@ -7,7 +7,7 @@ import torch
 
 
 class NoteCache:
-    """Hidden states of notes, encoded once per unique sentence.
+    """Hidden states of notes, encoded once per unique sentence; of more than `limit` sentences the latest are kept.
 
     Only for a frozen text encoder: its output depends on the note alone.
 
@@ -15,12 +15,13 @@ class NoteCache:
         model: a [`RecLMISModel`] with `text_frozen=True`.
         processor: its processor.
         batch_size: notes per run of the encoder.
+        limit: sentences to keep; each takes some tens of kilobytes on the model's device.
 
     Raises:
         ValueError: the text encoder is trained.
     """
 
-    def __init__(self, model: Any, processor: Any, batch_size: int = 64) -> None:
+    def __init__(self, model: Any, processor: Any, batch_size: int = 64, limit: int = 10_000) -> None:
         if not model.config.text_frozen:
             raise ValueError(
                 "The text encoder is trained, so a note's states change; cache notes of a frozen one only."
@@ -28,6 +29,7 @@ class NoteCache:
         self._model = model
         self._processor = processor
         self._batch_size = batch_size
+        self._limit = limit
         self._entries: dict[str | None, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
     def __len__(self) -> int:
@@ -36,6 +38,10 @@ class NoteCache:
     def __call__(self, notes: Sequence[str | None]) -> dict[str, torch.Tensor]:
         """Model inputs of these notes: `text_hidden_states`, `attention_mask` and `input_ids`."""
         self.add(notes)
+        for note in dict.fromkeys(notes):  # the latest come last
+            self._entries[note] = self._entries.pop(note)
+        while len(self._entries) > max(self._limit, len(set(notes))):
+            del self._entries[next(iter(self._entries))]
         states, masks, ids = zip(*(self._entries[note] for note in notes), strict=True)
         return {
             "text_hidden_states": torch.stack(states),

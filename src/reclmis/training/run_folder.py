@@ -18,6 +18,7 @@ from ..files import replacing
 from .checkpoint import COMPLETE, STATE, finish_exchange, latest_complete, read_record, remove
 
 RECORD, METRICS, EPOCHS, LOGS = "run.json", "metrics.json", "epochs", "logs"
+TRACKED = "reclmis"  # name of the run for trackers, and so of their folder
 CHECKPOINTS = ("best", "last")
 
 # Options that change no number of a run, so a session may have others than the one before: where it reads and writes, what
@@ -54,17 +55,32 @@ def tidy(output_dir: Path, overwrite: bool = False) -> None:
 
     Args:
         overwrite: removes what a run wrote instead, and nothing else that lies in its folder.
+
+    Raises:
+        RunFolderError: what is to be overwritten has a run's names, but no run wrote it.
     """
     if not overwrite:
         for name in CHECKPOINTS:
             finish_exchange(output_dir / name)
         return
+    if not (output_dir / RECORD).is_file() and not any(output_dir.glob(f"**/{COMPLETE}")):
+        foreign = [name for name in (*CHECKPOINTS, EPOCHS, LOGS, METRICS) if (output_dir / name).exists()]
+        if foreign:
+            raise RunFolderError(
+                f"{output_dir} holds {', '.join(foreign)}, but neither {RECORD} nor a complete checkpoint says that a run "
+                "wrote them. Move them away, or give another --output_dir."
+            )
     for name in CHECKPOINTS:
         for folder in (f".{name}.new", f".{name}.old", name):
             remove(output_dir / folder)
+    for kept in (output_dir / EPOCHS).glob("[0-9]*"):
+        if (kept / COMPLETE).is_file():
+            shutil.rmtree(kept)
+    if (output_dir / LOGS / TRACKED).is_dir():
+        shutil.rmtree(output_dir / LOGS / TRACKED)
     for name in (EPOCHS, LOGS):
-        if (output_dir / name).is_dir():
-            shutil.rmtree(output_dir / name)
+        if (output_dir / name).is_dir() and not any((output_dir / name).iterdir()):
+            (output_dir / name).rmdir()
     for name in (RECORD, METRICS):
         (output_dir / name).unlink(missing_ok=True)
 
