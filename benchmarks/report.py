@@ -151,6 +151,7 @@ ANSWERS = {
     "right": "its own",
     "none": "none",
     "contradicting": "places where nothing is",
+    "elsewhere": "another image's, of places where nothing is",
     "denial": '"No pulmonary infection."',
 }
 
@@ -165,8 +166,11 @@ def absence(result: dict) -> str:
             presence = f"{row['presence']:.2f}" if "presence" in row else ""
             lines.append(f"| {variant} | {ANSWERS[kind]} | {dice} | {100 * row['empty']:.0f} % | "
                          f"{100 * row['marked']:.1f} % | {presence} |")  # fmt: skip
-    auc = result["answers"]["note dropout, presence, contradicting notes"]["contradicting"]["presence_auc"]
-    lines.append(f"\nPresence tells right from contradicting notes with an area under the curve of {auc:.2f}. "
+    trained = result["answers"]["note dropout, presence, contradicting notes"]
+    auc = trained["contradicting"]["presence_auc"]
+    apart = trained.get("elsewhere", {}).get("presence_auc")
+    others = "" if apart is None else f", and from those of other images with {apart:.2f}"
+    lines.append(f"\nPresence tells right from contradicting notes with an area under the curve of {auc:.2f}{others}. "
                  f"`{result['command']}`, seeds {', '.join(map(str, result['seeds']))}, "
                  f"{result['budget']['epochs']} epochs, "
                  f"{result['images']} images, split sha256 `{result['sha256'][:12]}`.")  # fmt: skip

@@ -7,7 +7,8 @@ import numpy as np
 
 from ..data.collate import ABSENT, decode_sample
 from ..data.masks import read_mask
-from ..notes import Orientation, contradicting_note
+from ..notes import Orientation, contradicting_note, parse_note
+from ..notes.geometry import finding_from_mask
 from ..prediction import predict
 from .metrics import SegmentationMeter
 
@@ -17,17 +18,20 @@ DENIAL = "No pulmonary infection."
 def absence(
     model: Any, processor: Any, dataset: Any, *, seed: int = 0, batch_size: int = 16, orientation: Orientation = "image"
 ) -> dict[str, dict[str, float]]:
-    """Answers of one model on one split to four kinds of notes:
+    """Answers of one model on one split to several kinds of notes:
 
     - `right`: each image's own note, scored against its mask,
     - `none`: no note, scored likewise; only for a model with a null note,
     - `contradicting`: places where the image shows nothing, scored against an empty mask: the dataset's `absent_note`, or
       what [`contradicting_note`] writes,
+    - `elsewhere`: another image's own note that names only places where this image shows nothing, scored likewise, for the
+      images that have such a one: unlike a contradicting note it was not written for the purpose, so nothing but the image
+      tells that it is false. Not for datasets with `absent_note`, whose masks show part of what there is to see.
     - `denial`: one sentence that denies any finding, scored likewise.
 
     Per kind the metrics of [`SegmentationMeter`] (two empty masks agree: 1), `empty` the share of empty masks, `marked` the
     mean share of the image in the mask and, for a model that judges it, `presence`, the mean probability. `contradicting`
-    has `presence_auc` then: how often a right note's probability is above a contradicting one's, ties counted half.
+    and `elsewhere` have `presence_auc` then: how often a right note's probability is above theirs, ties counted half.
 
     Args:
         seed: of the contradicting notes that are written.
@@ -37,14 +41,17 @@ def absence(
     if model.config.note_dropout:
         notes["none"] = [None] * len(dataset)
     notes["contradicting"] = contradicting_notes(dataset, seed, orientation)
+    if ABSENT not in dataset.column_names and any(others := notes_of_others(dataset, seed, orientation)):
+        notes["elsewhere"] = others
     notes["denial"] = [DENIAL] * len(dataset)
     table: dict[str, dict[str, float]] = {}
     presences: dict[str, list[float]] = {}
     for kind, asked in notes.items():
         meter, marked = SegmentationMeter(model.config.num_labels), []
         presences[kind] = []
-        samples, pictures = tee(decode_sample(row, model.config.num_labels) for row in dataset)
-        requests = ((sample["image"], note) for sample, note in zip(pictures, asked, strict=True))
+        places = [place for place, note in enumerate(asked) if note is not None or kind == "none"]
+        samples, pictures = tee(decode_sample(row, model.config.num_labels) for row in dataset.select(places))
+        requests = ((sample["image"], asked[place]) for sample, place in zip(pictures, places, strict=True))
         answers = predict(model, processor, requests, batch_size=batch_size)
         for sample, answer in zip(samples, answers, strict=True):
             truth = sample["mask"] if kind in ("right", "none") else np.zeros_like(sample["mask"])
@@ -57,7 +64,8 @@ def absence(
         if model.config.presence:
             table[kind]["presence"] = float(np.mean(presences[kind]))
     if model.config.presence:
-        table["contradicting"]["presence_auc"] = _above(presences["right"], presences["contradicting"])
+        for kind in {"contradicting", "elsewhere"} & set(table):
+            table[kind]["presence_auc"] = _above(presences["right"], presences[kind])
     return table
 
 
@@ -77,6 +85,19 @@ def contradicting_notes(dataset: Any, seed: int, orientation: Orientation) -> li
         )
         for index, row in enumerate(rows)
     ]
+
+
+def notes_of_others(dataset: Any, seed: int, orientation: Orientation) -> list[str | None]:
+    """For every row the note of another one that names only places where its mask is empty; `None` where there is none."""
+    stated = [parse_note(note).finding for note in dataset["note"]]
+    zones = [frozenset() if finding is None or not finding.present else finding.zones for finding in stated]
+    found: list[str | None] = []
+    for index, row in enumerate(dataset.select_columns(["mask", "note"])):
+        shown = finding_from_mask(read_mask(row["mask"]), orientation=orientation).zones
+        others = [place for place, named in enumerate(zones) if named and not named & shown]
+        draw = np.random.default_rng([seed, index])
+        found.append(dataset[int(draw.choice(others))]["note"] if others else None)
+    return found
 
 
 def _above(first: list[float], second: list[float]) -> float:
