@@ -16,7 +16,7 @@ class RecLMISConfig(PreTrainedConfig):
     r"""Configuration of [`RecLMISModel`].
 
     The defaults are the method of the paper at the paper's widths, with padding handled correctly. Two variants have
-    names: [`RecLMISConfig.paper`] (the defaults, spelled out) and [`RecLMISConfig.release`] (how the authors' published
+    names: [`RecLMISConfig.paper`] (the equations as printed) and [`RecLMISConfig.release`] (how the authors' published
     weights behave). Three sizes have names: [`RecLMISConfig.tiny`], [`RecLMISConfig.small`], [`RecLMISConfig.base`].
 
     Args:
@@ -161,7 +161,7 @@ class RecLMISConfig(PreTrainedConfig):
     # Sizes -----------------------------------------------------------------------------------------------------------
     @classmethod
     def tiny(cls, **changes: Any) -> "RecLMISConfig":
-        """About a twentieth of `base` per training image; for tests, demos and continuous integration."""
+        """Less than a fifteenth of `base` per training image; for tests, demos and continuous integration."""
         # Ours: over a grid of stride 8, more layers and heads would cost more than the rest of the network.
         cheap = {"reconstruction_layers": 1, "reconstruction_heads": 2}
         return cls(**{**_size([8, 16, 32, 64], [32, 16, 8], 64), **cheap, **changes})
