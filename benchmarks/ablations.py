@@ -158,16 +158,18 @@ def collect(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def check_alike(runs: list[dict[str, Any]], options: dict[str, Any]) -> None:
-    """Runs of one table share data and budget.
+    """Runs of one table share the budget, and those of one seed the data, which may be drawn by it.
 
     Raises:
         SystemExit: one does not.
     """
     wanted = {name: value for name, value in options.items() if name != "dataset"}
+    firsts: dict[int, dict[str, Any]] = {}
     for run in runs:
+        first = firsts.setdefault(run["seed"], run)
         name = f"{run['variant']}, seed {run['seed']}"
-        if run["data"] != runs[0]["data"]:
-            raise SystemExit(f"{name} is of other data than {runs[0]['variant']}; remove one of them.")
+        if run["data"] != first["data"]:
+            raise SystemExit(f"{name} is of other data than {first['variant']}; remove one of them.")
         own = {key: value for key, value in run.get("options", wanted).items() if key != "seed"}
         if own != wanted:
             raise SystemExit(f"{name} was trained with {own}, not {wanted}; remove it to train it anew.")

@@ -102,7 +102,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     data.add_argument("--shuffle_buffer", type=natural_number, default=1000, help="samples from which a stream draws")
     model = parser.add_argument_group("model")
     model.add_argument("--preset", choices=("tiny", "small", "base", "paper", "release"), default="small")
-    model.add_argument("--image_size", type=positive_integer, default=224)
+    model.add_argument("--image_size", type=positive_integer, help="224 by default, or as --init sees")
     model.add_argument("--visual_backbone")
     model.add_argument("--text_encoder")
     model.add_argument("--set", nargs="*", default=[], metavar="FIELD=JSON", help="any field of RecLMISConfig")
@@ -163,6 +163,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
             near = get_close_matches(unknown[0], config_fields(), 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             parser.error(f"--set {unknown[0]}: RecLMISConfig has no such field.{hint}")
+    if args.image_size is None:
+        args.image_size = size_of(args.init)
     if args.compile and args.compile not in (backends := torch.compiler.list_backends(exclude_tags=())):
         parser.error(f"--compile {args.compile}: there are {', '.join(backends)}.")
     if args.overlap is not None and args.tile is None:
@@ -213,14 +215,24 @@ def options_of(path: Path, parser: argparse.ArgumentParser) -> dict:
 
 
 def merged(first: list[str], second: list[str]) -> list[str]:
-    """Two lists of NAME=JSON, where the second wins."""
+    """Two lists of NAME=JSON, where the second wins; an empty one takes all away."""
+    if not second:
+        return []
     entries = {entry.partition("=")[0]: entry for entry in (*first, *second)}
     return list(entries.values())
 
 
+def size_of(init: str | None) -> int:
+    """Pixels that a new model sees, or this checkpoint; one that is not there is told when it is to be loaded."""
+    try:
+        return RecLMISConfig.from_pretrained(init).image_size if init else 224
+    except (OSError, ValueError):
+        return 224
+
+
 def config_fields() -> set[str]:
     """What `--set` may name."""
-    return {field.name for field in fields(RecLMISConfig)} | {"id2label", "label2id", "num_labels"}
+    return {field.name for field in fields(RecLMISConfig)} | {"num_labels", "vocab_size", "attn_implementation"}
 
 
 def natural_number(text: str) -> int:
@@ -443,7 +455,9 @@ def train(args) -> dict[str, float]:
     average = AveragedModel(bare, multi_avg_fn=get_ema_multi_avg_fn(args.ema), use_buffers=True) if args.ema else None
     bare.has_equal_batches = not args.streaming  # Accelerate fills up the last ones
     # A model that is shared out computes as a whole only.
-    cache = NoteCache(bare, processor) if bare.config.text_frozen and not is_sharded(bare) else None
+    frozen = bare.config.text_frozen and not is_sharded(bare)
+    # One by one, so that a resumed run, whose cache begins empty, computes the same.
+    cache = NoteCache(bare, processor, batch_size=1) if frozen else None
 
     def text_inputs(batch) -> dict[str, torch.Tensor]:
         return (

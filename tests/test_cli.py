@@ -366,6 +366,17 @@ def test_resumed_masks_are_of_the_same_questions(folder, images, tmp_path, capsy
     alike = ("predict", "--note", NOTE, "--model", folder, "--output", tmp_path / "two")
     assert reclmis(*alike, images / "scan0.png", capsys=capsys)[0] == 0
     assert "begun with another image" in refused(*alike, other / "scan0.png", "--resume", capsys=capsys)
+    # Asked anew, old masks must not pass for new ones if the run is interrupted.
+    anew = ("predict", "--note", "lower right lung", *alike[3:], images / "scan0.png")
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reclmis.prediction.predict", interrupted)
+        main([str(argument) for argument in anew])
+    code, said, _ = reclmis(*anew, "--resume", capsys=capsys)
+    assert code == 0 and "1 of 1" in said
+
+
+def interrupted(*given, **more):
+    raise KeyboardInterrupt
 
 
 def test_cache_notes_refuses_a_model_without_a_text_encoder(folder, tmp_path, capsys):

@@ -21,19 +21,21 @@ from .vision.unet import ConvBNReLU
 class FoldedPixelLevelAttention(nn.Module):
     """[`PixelLevelAttention`] whose two 1x1 convolutions are one."""
 
+    both: torch.Tensor
+
     def __init__(self, attention: PixelLevelAttention) -> None:
         super().__init__()
-        channels = attention.average.in_channels
-        self.both = nn.Conv2d(channels, 2 * channels, kernel_size=1, bias=False)
-        self.both.weight.data = torch.cat([attention.average.weight, attention.maximum.weight]).detach()
+        self.average, self.maximum = attention.average, attention.maximum
+        both = torch.cat([attention.average.weight, attention.maximum.weight]).detach()
+        self.register_buffer("both", both, persistent=False)
         self.expand, self.gate = attention.expand, attention.gate
 
     def forward(self, feature: torch.Tensor) -> torch.Tensor:
         if torch.compiler.is_exporting():
-            # Other runtimes copy the map in order to split it; weights they split once.
-            average, maximum = (F.conv2d(feature, weight) for weight in self.both.weight.chunk(2))
+            # Other runtimes copy a map in order to split it.
+            average, maximum = self.average(feature), self.maximum(feature)
         else:
-            average, maximum = self.both(feature).chunk(2, dim=1)
+            average, maximum = F.conv2d(feature, self.both).chunk(2, dim=1)
         return gate_pixels(feature, average, maximum, self.expand, self.gate)
 
 

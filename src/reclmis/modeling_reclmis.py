@@ -303,7 +303,7 @@ class RecLMISModel(PreTrainedModel):
             return (states if states is not None else self.encode_text(input_ids, attention_mask)), attention_mask, None
         if input_ids is None and states is None:
             length = self.config.max_text_length
-            nothing = pixels.new_zeros(batch, length, self.text_encoder.width)
+            nothing = pixels.new_zeros(batch, length, self.text_encoder.width, dtype=self.dtype)
             return nothing, pixels.new_ones(batch, length, dtype=torch.long), pixels.new_zeros(batch).bool()
         if attention_mask is None:
             notes = input_ids if states is None else states

@@ -324,6 +324,16 @@ def test_frozen_notes_come_from_the_cache_and_the_launchers_precision_counts(tmp
     assert json.loads((tmp_path / "run.json").read_text())["arguments"]["mixed_precision"] == "bf16"
 
 
+def test_a_frozen_encoders_run_is_resumed_bit_for_bit(tmp_path):
+    """The cache of the second session begins empty."""
+    fields = ("--set", *OPTIONS[OPTIONS.index("--set") + 1 :], "text_frozen=true")
+    run(tmp_path / "whole", *fields)
+    run(tmp_path / "parts", *fields, "--max_minutes", "0")
+    run(tmp_path / "parts", *fields, "--resume")
+    first, second = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_a_launcher_that_accumulates_otherwise_is_told(tmp_path):
     run = launched(tmp_path, ACCELERATE_GRADIENT_ACCUMULATION_STEPS="3")
     assert "The launcher accumulates 3 steps, --gradient_accumulation says 1" in run.stderr and run.returncode == 1

@@ -18,6 +18,7 @@ from . import CommandError
 from .loading import load_exported, load_model
 
 SETTINGS = "predictions.json"
+PICTURE, VOLUME = "_mask.png", "_mask.nii.gz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,18 +77,23 @@ def run(args: argparse.Namespace) -> int:
     volume_stems = output_stems(volumes)
     try:
         args.output.mkdir(parents=True, exist_ok=True)
-        questions = dict(zip(stems, (_question(*request) for request in requests), strict=True))
-        questions |= dict(zip(volume_stems, (_question(path, None) for path in volumes), strict=True))
-        settings = _checked_settings(args, questions)
+        questions = {f"{stem}{PICTURE}": _question(*request) for stem, request in zip(stems, requests, strict=True)}
+        questions |= {
+            f"{stem}{VOLUME}": _question(path, None) for stem, path in zip(volume_stems, volumes, strict=True)
+        }
+        settings, known = _checked_settings(args, questions)
     except OSError as error:
         raise CommandError(f"cannot write to {args.output}: {error}.") from error
-    requests, stems = _remaining(args, requests, stems, "_mask.png")
-    volumes, volume_stems = _remaining(args, volumes, volume_stems, "_mask.nii.gz")
+    requests, stems = _remaining(args, requests, stems, PICTURE, known)
+    volumes, volume_stems = _remaining(args, volumes, volume_stems, VOLUME, known)
     if not requests and not volumes:
         print(f"Nothing left to do: {args.output} has every mask.")
         return 0
     model, processor = _loaded(args)
     try:
+        # What is about to be asked anew must not pass for answered if this run is interrupted.
+        for name in (*(f"{stem}{PICTURE}" for stem in stems), *(f"{stem}{VOLUME}" for stem in volume_stems)):
+            (args.output / name).unlink(missing_ok=True)
         with replacing(args.output / SETTINGS) as temporary:
             temporary.write_text(settings)
     except OSError as error:
@@ -136,16 +142,27 @@ def _loaded(args: argparse.Namespace) -> tuple[Any, Any]:
     return load_exported(args.model, args.backend)
 
 
-def _remaining(args: argparse.Namespace, asked: list, stems: list[str], ending: str) -> tuple[list, list[str]]:
-    """What this process shall do and has not done. A mask is written last and whole, so that it stands for all of it."""
+def _remaining(
+    args: argparse.Namespace, asked: list, stems: list[str], ending: str, known: set[str] | None
+) -> tuple[list, list[str]]:
+    """What this process shall do and has not done. A mask is written last and whole, so that it stands for all of it.
+
+    Args:
+        known: masks that the folder's record names; `None` where it names none.
+    """
     first, step = args.share
+
+    def is_done(name: str) -> bool:
+        return args.resume and (args.output / name).is_file() and (known is None or name in known)
+
     wanted = [(request, stem) for request, stem in list(zip(asked, stems, strict=True))[first::step]
-              if not (args.resume and (args.output / f"{stem}{ending}").is_file())]  # fmt: skip
+              if not is_done(f"{stem}{ending}")]  # fmt: skip
     return [request for request, _ in wanted], [stem for _, stem in wanted]
 
 
-def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]]) -> str:
-    """What the masks of this folder depend on, to be kept beside them: settings, and `questions` by the masks' names.
+def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]]) -> tuple[str, set[str] | None]:
+    """What the masks of this folder depend on, to be kept beside them: settings, and `questions` by the masks' names. And
+    the names of the masks that were asked before.
 
     Raises:
         CommandError: a run is resumed with other settings, which would mix two kinds of masks.
@@ -169,6 +186,7 @@ def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]])
     settings["weights"] = _identity(Path(args.model))
     settings["asked"] = questions
     path = args.output / SETTINGS
+    known: set[str] | None = None
     if args.resume and not path.is_file() and any(args.output.glob("*_mask.*")):
         raise CommandError(
             f"{args.output} holds masks, but no {SETTINGS} that says how they were made; give another folder."
@@ -188,6 +206,7 @@ def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]])
             begun = f"{args.output} was begun with --{name} {before.get(name)}, not {now}"
             raise CommandError(f"{begun}; give the same settings, or another folder.")
         asked_before = before.get("asked", {})
+        known = set(asked_before) if "asked" in before else None
         for stem, question in questions.items():
             if asked_before.get(stem, question) != question:
                 raise CommandError(
@@ -195,12 +214,15 @@ def _checked_settings(args: argparse.Namespace, questions: dict[str, list[Any]])
                     f"({', '.join(map(str, asked_before[stem]))}); give another folder."
                 )
         settings["asked"] = {**asked_before, **questions}
-    return json.dumps(settings, indent=1) + "\n"
+    return json.dumps(settings, indent=1) + "\n", known
 
 
 def _question(image: Path, note: str | None) -> list[Any]:
     """What a mask answers: file, its bytes, and note."""
-    size = image.stat().st_size if image.is_file() else None  # a series is a folder
+    try:
+        size = image.stat().st_size if image.is_file() else None  # a series is a folder
+    except OSError:  # told when it is read
+        size = None
     return [str(image), size, note]
 
 

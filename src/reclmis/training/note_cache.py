@@ -14,7 +14,8 @@ class NoteCache:
     Args:
         model: a [`RecLMISModel`] with `text_frozen=True`.
         processor: its processor.
-        batch_size: notes per run of the encoder.
+        batch_size: notes per run of the encoder. Kernels round differently for batches of other sizes: with 1 a note's
+            states do not depend on which notes came with it.
         limit: sentences to keep; each takes some tens of kilobytes on the model's device.
 
     Raises:
@@ -58,4 +59,6 @@ class NoteCache:
             tokens = self._processor.tokenize(chunk, return_tensors="pt")
             ids, mask = (tokens[key].to(self._model.device) for key in ("input_ids", "attention_mask"))
             states = self._model.encode_text(ids, mask)
-            self._entries.update({note: (states[i], mask[i], ids[i]) for i, note in enumerate(chunk)})
+            # Copies: a part would keep its whole chunk in memory.
+            parts = [(states[i].clone(), mask[i].clone(), ids[i].clone()) for i in range(len(chunk))]
+            self._entries.update(zip(chunk, parts, strict=True))

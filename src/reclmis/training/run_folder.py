@@ -76,6 +76,9 @@ def tidy(output_dir: Path, overwrite: bool = False) -> None:
     for kept in (output_dir / EPOCHS).glob("[0-9]*"):
         if (kept / COMPLETE).is_file():
             shutil.rmtree(kept)
+    for half in (output_dir / EPOCHS).glob(".[0-9]*"):  # of a save that was killed
+        if half.suffix in (".new", ".old"):
+            remove(half)
     if (output_dir / LOGS / TRACKED).is_dir():
         shutil.rmtree(output_dir / LOGS / TRACKED)
     for name in (EPOCHS, LOGS):
@@ -134,6 +137,8 @@ def check_options(then: Mapping[str, Any], now: Mapping[str, Any], output_dir: P
         RunFolderError: with each option that differs, its old value and its new one.
     """
     free = FREE if then.get("schedule") == "cosine" else FREE | {"epochs"}
+    if then.get("init"):  # what it sees is the checkpoint's
+        free = free | {"image_size"}
     names = [name for name in now if name in then and name not in free]
     changed = [f"{name} {_shown(then[name])}, not {_shown(now[name])}" for name in names
                if _meant(name, then[name]) != _meant(name, now[name])]  # fmt: skip
