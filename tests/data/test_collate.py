@@ -209,13 +209,20 @@ def test_a_share_of_the_samples_gets_a_note_of_which_the_image_shows_nothing():
     assert not same(samples, [dataset[index] for index in range(40)])
 
 
-def test_contradicting_notes_are_written_where_the_dataset_has_none(split):
+def test_contradicting_notes_are_those_of_others_or_written_where_the_dataset_has_none():
+    split = synthetic_dataset(num_train=12, num_validation=1, size=SIZE)["train"]
     dataset = NotedSegmentationDataset(split.remove_columns("absent_note"), absent_share=1.0)
+    lent = 0
     for index in range(len(split)):
         sample = dataset[index]
+        lent += sample["note"] in split["note"]
+        assert sample["note"] != split[index]["note"]
         named = parse_note(sample["note"]).finding
         assert not sample["mask"].any() and named is not None
         assert not named.present or not fits(named, dataset._decoded(index)["mask"], orientation="image").zones
+    assert 3 <= lent < len(split)
+    alone = NotedSegmentationDataset(split.remove_columns("absent_note").select([0]), absent_share=1.0)
+    assert parse_note(alone[0]["note"]).finding is not None and alone[0]["note"] != split[0]["note"]
     with pytest.raises(ValueError, match="`absent_share` is a share"):
         NotedSegmentationDataset(split, absent_share=2)
 

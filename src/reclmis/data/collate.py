@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..images import open_image, to_rgb8
 from ..notes import Orientation, contradicting_note
-from ..notes.contradiction import DENIALS
+from ..notes.contradiction import DENIALS, NotePool
 from ..tiling import Box, check_tiling, tiles_of
 from .augment import Augmentation, Sample, sample_generator
 from .inventory import COLUMNS
@@ -31,6 +31,9 @@ class _Samples:
     Args:
         dataset: of HF datasets, with `image`, `mask`, `note` and `id`.
     """
+
+    # Notes of other images that may be false of one; a stream does not know them.
+    _pool: NotePool | None = None
 
     def __init__(
         self,
@@ -73,9 +76,13 @@ class _Samples:
         if draw.random() >= self.absent_share:
             return sample
         denies = draw.random() < DENIALS
-        note = known if known and not denies else contradicting_note(
-            sample["mask"], draw, orientation=self.orientation, denial=float(denies), like=sample["note"]
-        )  # fmt: skip
+        note = None if denies else known
+        if note is None and not denies and self._pool is not None:
+            note = self._pool.false_of(sample["mask"], draw, orientation=self.orientation)
+        if note is None:
+            note = contradicting_note(
+                sample["mask"], draw, orientation=self.orientation, denial=float(denies), like=sample["note"]
+            )
         return {**sample, "note": note, "mask": np.zeros_like(sample["mask"])}
 
     @property
@@ -97,8 +104,9 @@ class NotedSegmentationDataset(_Samples, Dataset):
             The rest is decoded every time, so that a set of any size fits.
         note: a sentence that replaces every note, for control experiments.
         absent_share: share of the samples that get a note of which the image shows nothing, and an empty mask: the dataset's
-            own `absent_note`, or one that [`reclmis.notes.contradicting_note`] writes, which takes it that the mask shows
-            all of the finding. One in four denies the finding altogether.
+            own `absent_note`, or that of another image which names only places where this one shows nothing, or, where
+            there is none, one that [`reclmis.notes.contradicting_note`] writes; both take it that the mask shows all of the
+            finding. One in four denies the finding altogether.
         tile: side in pixels of overlapping squares that images are cut into, before they are resized: each is a sample then,
             whose id names its place, under the note of the whole image. For large images whose details the model's size
             would lose; [`reclmis.prediction.predict`] asks by tiles too. Outside of the cache, the whole image is read for
@@ -129,6 +137,8 @@ class NotedSegmentationDataset(_Samples, Dataset):
     ) -> None:
         check_tiling(tile, overlap)
         super().__init__(dataset, augmentation, num_labels, size, seed, note, absent_share)
+        if absent_share and ABSENT not in self.dataset.column_names:
+            self._pool = NotePool(self.dataset["note"])
         self._cache: dict[int, Sample] = {}
         self._cache_left = cache_bytes
         # Row and part of it, for each sample.

@@ -1,5 +1,7 @@
 """Notes that are false of an image, from which a model learns to find nothing."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,37 @@ def contradicting_note(
     heights = frozenset(free[index] for index in draw.permutation(len(free))[:count])
     left, right = (heights, None) if side == "left" else (None, heights)
     return render(Finding(kind=kind, count=count, left=left, right=right))
+
+
+class NotePool:
+    """The notes of a set by the places that they name, to find among them one that is false of an image.
+
+    A note that somebody wrote of another image cannot be told from a true one by its wording, as one that was written to be
+    false might be.
+
+    Args:
+        notes: of the set, as often as they occur there. Those that are not understood, deny, or name no place are left out.
+    """
+
+    def __init__(self, notes: Iterable[str]) -> None:
+        counted = Counter(notes)
+        stated = {note: parse_note(note).finding for note in counted}
+        self._zones = {
+            note: finding.zones for note, finding in stated.items() if finding and finding.present and finding.zones
+        }
+        self._counts = {note: counted[note] for note in self._zones}
+
+    def false_of(
+        self, mask: Any, draw: np.random.Generator, *, orientation: Orientation, geometry: Geometry = QATA
+    ) -> str | None:
+        """A note that names only places where nothing is, drawn as often as it occurs; `None` where there is none. Arguments
+        as of [`contradicting_note`]."""
+        shown = finding_from_mask(mask, orientation=orientation, geometry=geometry).zones
+        free = [note for note, zones in self._zones.items() if not zones & shown]
+        if not free:
+            return None
+        until = np.cumsum([self._counts[note] for note in free])
+        return free[int(np.searchsorted(until, draw.integers(until[-1]), side="right"))]
 
 
 def _picked(sides: Any, share: float) -> str:
