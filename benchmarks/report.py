@@ -284,8 +284,10 @@ def ablations(result: dict) -> str:
         each = ", ".join(f"{value:+.1f}" for value in row["differences"])
         lines.append(f"| {name} | {row['difference']:+.1f} | {each} | {row['dice_per_image']['shuffled']:.1f} |")
     budget, seeds = result["budget"], ", ".join(map(str, result["seeds"]))
+    fewer = any(len(row["differences"]) < len(result["seeds"]) for row in others.values())
+    alone = "; a variant with fewer numbers had the first ones only" if fewer else ""
     lines.append(f"\n`{budget['preset']}`, {budget['image_size']} pixels, {budget['epochs']} epochs, {result['images']} "
-                 f"validation images, split sha256 `{result['sha256'][:12]}`, seeds {seeds}.")  # fmt: skip
+                 f"validation images, split sha256 `{result['sha256'][:12]}`, seeds {seeds}{alone}.")  # fmt: skip
     return "\n".join(lines)
 
 
