@@ -367,11 +367,11 @@ def _check_parity(model: Any, folder: Path) -> None:
     expected, found = model(**{key: value.to(model.device) for key, value in inputs.items()}), exported(**inputs)  # type: ignore[arg-type]
     if was_training:
         model.train()
-    for name, own in (("logits", expected.logits), ("presence", expected.presence_logits)):
+    answers = {"logits": (expected.logits, found.logits), "presence": (expected.presence_logits, found.presence_logits)}
+    for name, (own, answer) in answers.items():
         if own is None:
             continue
         own = own.cpu().float()
-        answer = found.logits if name == "logits" else found.presence_logits
         error = float((answer - own).abs().max())  # type: ignore[operator]
         allowed = _TOLERANCE * max(1.0, float(own.abs().max()))
         if not error <= allowed:

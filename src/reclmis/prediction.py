@@ -5,7 +5,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from hashlib import blake2b
 from itertools import groupby, islice
 from pathlib import Path
@@ -106,12 +105,8 @@ class _Request:
     source: str
     note: str | None
     image: Image.Image
+    key: Any  # equal keys are one image
     stamp: Any = None  # of the file, to tell whether it is still the same
-
-    @cached_property
-    def key(self) -> Any:
-        """Equal keys are one image. The same array or path may hold another one by the next request."""
-        return self.image.size, blake2b(self.image.tobytes(), digest_size=16).digest()
 
 
 def _predictions(asker: "_Asker", numbered, batch_size: int, on_error) -> Iterator[Prediction]:
@@ -123,7 +118,8 @@ def _predictions(asker: "_Asker", numbered, batch_size: int, on_error) -> Iterat
             stamp = _stamp(image)
             # The same file once more is not read again.
             same = ready and stamp is not None and stamp == ready[-1].stamp
-            request = _Request(index, source, note, ready[-1].image if same else _opened(image, source), stamp)
+            opened = ready[-1].image if same else _opened(image, source)
+            request = _Request(index, source, note, opened, ready[-1].key if same else _key(opened), stamp)
             asker.check_image(request)
             ready.append(request)
         except ValueError as error:
@@ -134,6 +130,11 @@ def _predictions(asker: "_Asker", numbered, batch_size: int, on_error) -> Iterat
             yield from asker.answer(ready)
             ready = []
     yield from asker.answer(ready)
+
+
+def _key(image: Image.Image) -> Any:
+    """Of the content: the same array or path may hold another image by the next request."""
+    return image.size, blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def _stamp(image: Any) -> Any:
@@ -168,7 +169,7 @@ class _Asker:
         self._last: tuple[_Request, ImageEmbeddings] | None = None
         self._warned = False
         self._sound: OrderedDict[str, None] = OrderedDict()
-        self._fitting: set[tuple[int, int]] = set()
+        self._fitting: set[tuple[int, int] | None] = set()
 
     def check_note(self, note: Any, source: str) -> None:
         """Refuses a note that cannot be asked, and warns once of one that is cut."""
@@ -176,15 +177,16 @@ class _Asker:
             return
         if not isinstance(note, str) or not note.strip():
             raise ValueError(f"The note for {source} is empty ({note!r}); say what to look for.")
-        if note not in self._sound:
-            self.processor.tokenize([note], "pt")
-            self._sound[note] = None
-            if len(self._sound) > NOTES_KEPT:
-                self._sound.popitem(last=False)
+        if note in self._sound:
+            return
+        tokens = self.processor.tokenize([note], "pt").to(self.model.device)
         encoder = self.model.text_encoder
         knows = getattr(encoder, "knows", None)
-        if knows is not None and not knows(**self.processor.tokenize([note], "pt").to(self.model.device)).all():
+        if knows is not None and not knows(**tokens).all():
             raise ValueError(f"The note for {source} ({note!r}) is {encoder.refusal}")
+        self._sound[note] = None
+        if len(self._sound) > NOTES_KEPT:
+            self._sound.popitem(last=False)
 
     def check_image(self, request: _Request) -> None:
         """Refuses an image whose size the model cannot take, and warns of a note whose place no tile knows."""
@@ -193,7 +195,9 @@ class _Asker:
         if self.tile is not None:
             boxes = tiles_of(image.height, image.width, self.tile, self.overlap)
         for box in boxes:
-            size = (box[2] - box[0], box[3] - box[1])
+            # Resized, all images have one size.
+            resized = self.processor.image_processor.do_resize
+            size = None if resized else (box[2] - box[0], box[3] - box[1])
             if size not in self._fitting:
                 pixels = self.processor(images=image.crop(box), return_tensors="pt")["pixel_values"]
                 try:
@@ -234,9 +238,10 @@ class _Asker:
         image = requests[0].image
         assert self.tile is not None
         pieces = (
-            (box, place, replace(request, image=cut))
+            (box, place, replace(request, image=cut, key=key))
             for box in tiles_of(image.height, image.width, self.tile, self.overlap)
             for cut in [image.crop(box)]
+            for key in [_key(cut)]
             for place, request in enumerate(requests)
         )
         sums: list[Any] = [0.0] * len(requests)

@@ -1,11 +1,9 @@
 """`reclmis demo`: a page in the browser to try a model on."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 from . import CommandError
-from .loading import load_exported, load_model
+from .loading import add_backend_argument, load_any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, help="a free one from 7860 on unless given")
     parser.add_argument("--share", action="store_true", help="ask Gradio for a public address")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
-                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
+    add_backend_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,23 +22,12 @@ def run(args: argparse.Namespace) -> int:
     from ..serving import SegmentationService
     from ..serving.web import launch
 
-    model, processor = _loaded(args.model, args.backend, args.device)
+    model, processor = load_any(args.model, args.backend, args.device, prune=False)
     try:
         launch(SegmentationService(model, processor), host=args.host, port=args.port, share=args.share)
     except (MissingPackageError, OSError) as error:
         raise CommandError(one_line(error)) from error
     return 0
-
-
-def _loaded(name: str, backend: str, device: str) -> tuple[Any, Any]:
-    """An exported model is recognised by its manifest."""
-    from ..exporting import MANIFEST
-
-    if backend == "torch" and not (Path(name).expanduser() / MANIFEST).is_file():
-        return load_model(name, prune=False, device=device)
-    if device != "cpu":
-        raise CommandError(f"exported models compute on the CPU; leave --device {device} out.")
-    return load_exported(name, "onnxruntime" if backend == "torch" else backend)
 
 
 def port(text: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import CommandError
-from .loading import load_exported, load_model
+from .loading import add_backend_argument, load_any
 from .measuring import add_split_arguments, load_rows, told
 from .predict import positive_integer, share
 
@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="ask overlapping squares of this side, as `reclmis predict` does")  # fmt: skip
     parser.add_argument("--overlap", type=share, default=0.25, help="of neighbouring tiles, 0 to below 1")
     parser.add_argument("--no-note", action="store_true", help="ask a model with a null note for all that it finds")
-    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
-                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
+    add_backend_argument(parser)
     parser.add_argument("--resamples", type=positive_integer, default=2000, help="draws of the bootstrap")
     parser.add_argument("--cases", type=positive_integer, default=3, help="pictures of each kind: worst, median, best")
 
@@ -51,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..evaluation.splits import training_warning
 
     args.output.mkdir(parents=True, exist_ok=True)  # before anything is computed
-    model, processor = _loaded(args.model, args.backend, args.device)
+    model, processor = load_any(args.model, args.backend, args.device, prune=True)
     if args.no_note and not model.config.note_dropout:
         raise CommandError(f"{args.model} was trained with notes only; leave --no-note out.")
     dataset = load_rows(args, args.split, model.config.image_size)
@@ -76,17 +75,6 @@ def _run(args: argparse.Namespace) -> int:
     for sentence in report["warnings"]:
         print(f"reclmis evaluate: {sentence}", file=sys.stderr)
     return 0
-
-
-def _loaded(name: str, backend: str, device: str) -> tuple[Any, Any]:
-    """An exported model is recognised by its manifest."""
-    from ..exporting import MANIFEST
-
-    if backend == "torch" and not (Path(name) / MANIFEST).is_file():
-        return load_model(name, prune=True, device=device)
-    if device != "cpu":
-        raise CommandError(f"exported models compute on the CPU; leave --device {device} out.")
-    return load_exported(name, "onnxruntime" if backend == "torch" else backend)
 
 
 def _scored(args: argparse.Namespace, model: Any, processor: Any, dataset: Any) -> dict[Any, Any]:
@@ -141,7 +129,7 @@ def _compared(
                 "The other evaluation is of other notes or files under the same ids: the split's hashes differ."
             )
     else:
-        others = _scored(args, *_loaded(args.against, "torch", args.device), dataset)
+        others = _scored(args, *load_any(args.against, "torch", args.device, prune=True), dataset)
     shared = [size for size in evaluations if size in others]
     if not shared:
         raise CommandError(f"{args.against} was scored at {', '.join(others)} size; give --scored-at the same.")

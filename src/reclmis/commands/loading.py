@@ -1,5 +1,6 @@
 """Models for commands, with readable refusals."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,26 @@ def load_exported(name: str, backend: Any) -> tuple[Any, Any]:
         return ExportedModel.from_pretrained(source, backend), RecLMISProcessor.from_pretrained(source)
     except Exception as error:
         raise CommandError(f"the exported model {name!r} cannot be loaded: {one_line(error)}") from error
+
+
+def add_backend_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
+                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
+
+
+def load_any(name: str, backend: str, device: str, *, prune: bool) -> tuple[Any, Any]:
+    """As [`load_model`] or, where another backend is asked for or the folder has an export's manifest, [`load_exported`].
+
+    Raises:
+        CommandError: as those, and an export on another device than the CPU.
+    """
+    from ..exporting import MANIFEST
+
+    if backend == "torch" and not (Path(name).expanduser() / MANIFEST).is_file():
+        return load_model(name, prune=prune, device=device)
+    if device != "cpu":
+        raise CommandError(f"exported models compute on the CPU; leave --device {device} out.")
+    return load_exported(name, "onnxruntime" if backend == "torch" else backend)
 
 
 @contextmanager

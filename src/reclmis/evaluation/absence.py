@@ -7,8 +7,8 @@ import numpy as np
 
 from ..data.collate import ABSENT, decode_sample
 from ..data.masks import read_mask
-from ..notes import Orientation, contradicting_note, parse_note
-from ..notes.geometry import finding_from_mask
+from ..notes import Orientation, contradicting_note
+from ..notes.contradiction import NotePool
 from ..prediction import predict
 from .metrics import SegmentationMeter
 
@@ -89,14 +89,14 @@ def contradicting_notes(dataset: Any, seed: int, orientation: Orientation) -> li
 
 def notes_of_others(dataset: Any, seed: int, orientation: Orientation) -> list[str | None]:
     """For every row the note of another one that names only places where its mask is empty; `None` where there is none."""
-    stated = [parse_note(note).finding for note in dataset["note"]]
-    zones = [frozenset() if finding is None or not finding.present else finding.zones for finding in stated]
+    notes = list(dataset["note"])
+    pool = NotePool(notes)
     found: list[str | None] = []
-    for index, row in enumerate(dataset.select_columns(["mask", "note"])):
-        shown = finding_from_mask(read_mask(row["mask"]), orientation=orientation).zones
-        others = [place for place, named in enumerate(zones) if named and not named & shown]
+    for index, row in enumerate(dataset.select_columns(["mask"])):
+        free = set(pool.all_false_of(read_mask(row["mask"]), orientation=orientation))
+        others = [note for note in notes if note in free]
         draw = np.random.default_rng([seed, index])
-        found.append(dataset[int(draw.choice(others))]["note"] if others else None)
+        found.append(others[int(draw.integers(len(others)))] if others else None)
     return found
 
 

@@ -71,13 +71,17 @@ class NotePool:
         }
         self._counts = {note: counted[note] for note in self._zones}
 
+    def all_false_of(self, mask: Any, *, orientation: Orientation, geometry: Geometry = QATA) -> list[str]:
+        """The notes, each once, that name only places where nothing is."""
+        shown = finding_from_mask(mask, orientation=orientation, geometry=geometry).zones
+        return [note for note, zones in self._zones.items() if not zones & shown]
+
     def false_of(
         self, mask: Any, draw: np.random.Generator, *, orientation: Orientation, geometry: Geometry = QATA
     ) -> str | None:
         """A note that names only places where nothing is, drawn as often as it occurs; `None` where there is none. Arguments
         as of [`contradicting_note`]."""
-        shown = finding_from_mask(mask, orientation=orientation, geometry=geometry).zones
-        free = [note for note, zones in self._zones.items() if not zones & shown]
+        free = self.all_false_of(mask, orientation=orientation, geometry=geometry)
         if not free:
             return None
         until = np.cumsum([self._counts[note] for note in free])
