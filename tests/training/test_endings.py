@@ -62,6 +62,17 @@ def test_mistakes_pass_through(tmp_path, error):
     assert raised.value is error
 
 
+def test_a_worker_that_dies_while_something_is_computed_is_still_the_reason(tmp_path):
+    with (
+        pytest.raises(SystemExit, match=r"^DataLoader worker \(pid 7\) is killed by signal: Killed\. Often"),
+        kept(tmp_path),
+    ):
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        except RuntimeError as error:
+            raise ValueError("The loss term 'dice' cannot be computed.") from error
+
+
 def test_a_folder_that_cannot_be_made_is_the_runs_own(tmp_path):
     with pytest.raises(SystemExit, match="Nothing can be written"), kept(tmp_path / "runs" / "one"):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "runs"))

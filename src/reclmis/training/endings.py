@@ -44,10 +44,11 @@ def kept(output_dir: Path) -> Iterator[None]:
         raise SystemExit(
             f"{str(error).splitlines()[-1].removeprefix(f'{_name(error)}: ')} {left(output_dir)}"
         ) from error
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except Exception as error:
+        death = _death_of_a_worker(error)
+        if death is None:
             raise
-        reason = str(error).split("\n")[0].strip().rstrip(".")
+        reason = str(death).split("\n")[0].strip().rstrip(".")
         raise SystemExit(
             f"{reason}. Often memory ran out; fewer --workers need less of it. {left(output_dir)}"
         ) from error
@@ -64,6 +65,16 @@ def requested() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(str(error) if isinstance(error, DataError) else one_line(error)) from error
+
+
+def _death_of_a_worker(error: BaseException | None) -> RuntimeError | None:
+    """The error of a loader's worker that was killed. PyTorch raises it from a signal's handler, that is, within whatever
+    the process computes at that moment, which may have named itself as the reason."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _name(error: Exception) -> str:
