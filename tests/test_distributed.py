@@ -4,7 +4,6 @@ import os
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
@@ -12,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from reclmis.distributed import gather_batch, is_distributed
 from reclmis.losses import contrastive_loss, similarity
 from tests.parts import TINY_TEXT, make_inputs, tiny_model
+from tests.processes import in_two_processes
 
 TEMPERATURE = 0.1
 
@@ -47,7 +47,7 @@ def gathered_loss(rank, folder, sizes):
 
 @pytest.mark.parametrize("sizes", [[2, 2], [3, 2]])
 def test_global_batch_equals_one_process(sizes, tmp_path):
-    mp.spawn(gathered_loss, (str(tmp_path), sizes), nprocs=2)
+    in_two_processes(gathered_loss, str(tmp_path), sizes)
     patches, words, mask = features(sizes)
     patches.requires_grad_()
     words.requires_grad_()
@@ -124,7 +124,7 @@ def count_waits(rank, folder):
 
 
 def test_processes_that_know_their_batches_are_equal_wait_for_no_sizes(tmp_path):
-    mp.spawn(count_waits, (str(tmp_path),), nprocs=2)
+    in_two_processes(count_waits, str(tmp_path))
     for rank in range(2):
         (waits, gathers), (equal_waits, equal_gathers) = torch.load(tmp_path / f"{rank}.pt")
         assert equal_waits == 0 and equal_gathers == gathers - 1 > 0, (waits, gathers, equal_waits, equal_gathers)
@@ -132,7 +132,7 @@ def test_processes_that_know_their_batches_are_equal_wait_for_no_sizes(tmp_path)
 
 @pytest.mark.parametrize("changes", [{}, BEYOND], ids=["paper", "one note missing"])
 def test_a_model_in_two_processes_has_the_gradients_of_one(changes, tmp_path):
-    mp.spawn(train_in_two, (str(tmp_path), changes), nprocs=2)
+    in_two_processes(train_in_two, str(tmp_path), changes)
     model = small_model(**changes)
     outputs = model(**(inputs_with_one_note_missing() if changes else make_inputs(4, 32, 32, labels=True)))
     outputs.loss.backward()

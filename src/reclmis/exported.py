@@ -1,6 +1,7 @@
 """An exported model in ONNX Runtime or OpenVINO, which is asked as a [`RecLMISModel`] is."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -48,6 +49,16 @@ class ExportedModel:
         self.text_encoder = _TextSide(manifest.text_width, manifest.vocab_size)
         self._runners = runners
 
+    @property
+    def prefers_pixels(self) -> bool:
+        """Whether an image that is asked one note only is answered faster from its pixels than through its embeddings."""
+        return self.backend == "openvino"
+
+    @cached_property
+    def _joined(self) -> "_OpenVino":
+        """Image encoder and mask decoder as one graph: no map is handed over, and neither forces its layout on the other."""
+        return _OpenVino.joined(self._runners[IMAGE_ENCODER], self._runners[MASK_DECODER])
+
     @classmethod
     def from_pretrained(
         cls, folder: str | Path, backend: Backend = "onnxruntime", threads: int | None = None
@@ -93,7 +104,7 @@ class ExportedModel:
     def get_image_embeddings(self, pixel_values: torch.Tensor) -> ImageEmbeddings:
         """See [`RecLMISModel.get_image_embeddings`]."""
         self.check_pixels(pixel_values)
-        visual, *skips = self._run(IMAGE_ENCODER, pixel_values=pixel_values.float())
+        visual, *skips = _run(self._runners[IMAGE_ENCODER], pixel_values=pixel_values.float())
         height, width = pixel_values.shape[-2:]
         return ImageEmbeddings(visual, tuple(skips), (height, width), self.manifest.optimized)
 
@@ -133,7 +144,7 @@ class ExportedModel:
         if self.config.note_dropout:
             # An encoder must not be asked to attend to nothing.
             mask = torch.where(mask.bool().any(dim=1, keepdim=True), mask, 1)
-        return self._run(TEXT_ENCODER, input_ids=input_ids.long(), attention_mask=mask.long())[0]
+        return _run(self._runners[TEXT_ENCODER], input_ids=input_ids.long(), attention_mask=mask.long())[0]
 
     def __call__(
         self,
@@ -150,32 +161,39 @@ class ExportedModel:
         """
         if (pixel_values is None) == (image_embeddings is None):
             raise ValueError("Pass either `pixel_values`, or `image_embeddings` from `get_image_embeddings`.")
-        images = image_embeddings if image_embeddings is not None else self.get_image_embeddings(pixel_values)  # type: ignore[arg-type]
+        count = len(pixel_values if pixel_values is not None else image_embeddings)  # type: ignore[arg-type]
         if text_hidden_states is None and input_ids is None and self.config.note_dropout:
-            shape = (len(images), self.config.max_text_length)
+            shape = (count, self.config.max_text_length)
             text_hidden_states = torch.zeros(*shape, self.text_encoder.width)
             attention_mask = torch.zeros(shape, dtype=torch.long)
         if text_hidden_states is None:
             if input_ids is None:
                 raise ValueError("A note is missing: pass `input_ids`, or `text_hidden_states` from `encode_text`.")
             text_hidden_states = self.encode_text(input_ids, attention_mask)
-        notes, count = len(text_hidden_states), len(images)
+        notes = len(text_hidden_states)
         if attention_mask is None:
             attention_mask = torch.ones(text_hidden_states.shape[:2], dtype=torch.long)
         _check_mask(attention_mask, text_hidden_states)
         if count != notes and (count != 1 or image_embeddings is None):
             raise ValueError(f"{count} images, but {notes} notes.")
-        index = torch.zeros(notes, dtype=torch.long) if count == 1 else torch.arange(notes)
-        skips = {f"skip_{number}": skip for number, skip in enumerate(images.skips)}
-        logits, *judged = self._run(
-            MASK_DECODER, text_hidden_states=text_hidden_states.float(), attention_mask=attention_mask.long(),
-            image_index=index, visual=images.visual, **skips,
-        )  # fmt: skip
+        asked = {
+            "text_hidden_states": text_hidden_states.float(), "attention_mask": attention_mask.long(),
+            "image_index": torch.zeros(notes, dtype=torch.long) if count == 1 else torch.arange(notes),
+        }  # fmt: skip
+        if pixel_values is not None and self.prefers_pixels:
+            self.check_pixels(pixel_values)
+            answer = _run(self._joined, pixel_values=pixel_values.float(), **asked)
+        else:
+            images = image_embeddings if image_embeddings is not None else self.get_image_embeddings(pixel_values)  # type: ignore[arg-type]
+            skips = {f"skip_{number}": skip for number, skip in enumerate(images.skips)}
+            answer = _run(self._runners[MASK_DECODER], visual=images.visual, **asked, **skips)
+        logits, *judged = answer
         return RecLMISOutput(logits=logits, presence_logits=judged[0] if judged else None)
 
-    def _run(self, graph: str, **inputs: torch.Tensor) -> list[torch.Tensor]:
-        arrays = {name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in inputs.items()}
-        return [torch.from_numpy(array) for array in self._runners[graph](arrays)]
+
+def _run(runner: Any, **inputs: torch.Tensor) -> list[torch.Tensor]:
+    arrays = {name: np.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in inputs.items()}
+    return [torch.from_numpy(array) for array in runner(arrays)]
 
 
 def _check_mask(mask: torch.Tensor, notes: torch.Tensor) -> None:
@@ -207,24 +225,80 @@ class _OnnxRuntime:
 
 
 class _OpenVino:
-    def __init__(self, path: Path, threads: int | None) -> None:
+    """A graph that is compiled when it is first asked: of the two ways to a mask a process mostly goes one."""
+
+    def __init__(self, path: Path, threads: int | None, model: Any = None) -> None:
         try:
             import openvino
         except ImportError as error:
             raise MissingPackageError(
                 "OpenVINO is not installed; `pip install reclmis[openvino]` brings it."
             ) from error
-        # Elsewhere it may choose bfloat16 by itself, which moves the mask.
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
-                    "INFERENCE_NUM_THREADS": threads or torch.get_num_threads()}  # fmt: skip
+        self._core, self._path, self._threads = openvino.Core(), path, threads
+        self._request: Any = None
+        # Read at once, so that a damaged file is told, and kept until somebody needs it.
+        self._model = self._read() if model is None else model
+
+    @classmethod
+    def joined(cls, encoder: "_OpenVino", decoder: "_OpenVino") -> "_OpenVino":
+        """Both graphs as one, in which every note is asked of an image of its own."""
+        return cls(decoder._path, decoder._threads, _join(encoder._take(), decoder._take()))
+
+    def _read(self) -> Any:
         try:
-            self._request = openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+            return self._core.read_model(str(self._path))
         except Exception as error:
-            raise ValueError(f"{path} cannot be read: {one_line(error)}. Export the model again.") from error
+            raise self._refusal(error) from error
+
+    def _take(self) -> Any:
+        model, self._model = self._model, None
+        return self._read() if model is None else model
+
+    def _refusal(self, error: Exception) -> ValueError:
+        return ValueError(f"{self._path} cannot be read: {one_line(error)}. Export the model again.")
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if self._request is None:
+            # Elsewhere it may choose bfloat16 by itself, which moves the mask.
+            settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32",
+                        "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads()}  # fmt: skip
+            try:
+                self._request = self._core.compile_model(self._take(), "CPU", settings).create_infer_request()
+            except Exception as error:
+                raise self._refusal(error) from error
         outputs = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         return [outputs[number] for number in range(len(outputs))]
+
+
+def _join(encoder: Any, decoder: Any) -> Any:
+    """The decoder of maps that this encoder computes, of one note per image."""
+    from openvino import Model
+
+    produced = {name: result.input_value(0) for result in encoder.get_results() for name in result.output(0).names}
+    asked = []
+    for parameter in decoder.get_parameters():
+        source = produced.get(parameter.friendly_name)
+        if source is None:
+            asked.append(parameter)
+            continue
+        for reader in list(parameter.output(0).get_target_inputs()):
+            node = reader.get_node()
+            if reader.get_index() == 0 and _picks_images(node):
+                # Each note its own image: nothing is picked, nothing copied.
+                for behind in list(node.output(0).get_target_inputs()):
+                    behind.replace_source_output(source)
+            else:
+                reader.replace_source_output(source)
+    return Model(decoder.get_results(), [*encoder.get_parameters(), *asked], "image_and_note_to_mask")
+
+
+def _picks_images(node: Any) -> bool:
+    if node.get_type_name() not in ("Gather", "GatherND"):
+        return False
+    index = node.input_value(1).get_node()
+    while index.get_type_name() in ("Unsqueeze", "Convert"):
+        index = index.input_value(0).get_node()
+    return index.get_type_name() == "Parameter" and index.friendly_name == "image_index"
 
 
 __all__ = ["BACKENDS", "MANIFEST", "Backend", "ExportedModel"]

@@ -166,7 +166,9 @@ class _Asker:
         self.batch_size, self.threshold = batch_size, threshold
         self.tile, self.overlap = tile, overlap
         self._notes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
-        self._last: tuple[_Request, ImageEmbeddings] | None = None
+        self._last: tuple[_Request, ImageEmbeddings | None] | None = None
+        # Until an image is asked again, nothing is kept of images where that is slower.
+        self._keeps = not getattr(model, "prefers_pixels", False)
         self._warned = False
         self._sound: OrderedDict[str, None] = OrderedDict()
         self._fitting: set[tuple[int, int] | None] = set()
@@ -267,6 +269,9 @@ class _Asker:
         if not requests:
             return []
         images = {request.key: request for request in requests}
+        asked_again = len(images) < len(requests) or (self._last is not None and self._last[0].key in images)
+        if asked_again and not self._keeps:
+            self._last, self._keeps = None, True
         # Padded to the largest of a batch, an image would be answered according to its company.
         pixels = {
             key: self.processor(images=request.image, return_tensors="pt")["pixel_values"]
@@ -275,7 +280,7 @@ class _Asker:
         }
         alike: dict[Any, list[int]] = {}
         for place, request in enumerate(requests):
-            size = self._last[1].image_size if request.key not in pixels else tuple(pixels[request.key].shape[-2:])  # type: ignore[index]
+            size = self._last[1].image_size if request.key not in pixels else tuple(pixels[request.key].shape[-2:])  # type: ignore[index,union-attr]
             alike.setdefault(size, []).append(place)
         answers: dict[int, tuple[torch.Tensor, float | None]] = {}
         last = self._last
@@ -290,7 +295,12 @@ class _Asker:
     def _ask_alike(self, requests: list[_Request], pixels: dict[Any, torch.Tensor]):
         """Requests whose images have one prepared size."""
         keys = list(dict.fromkeys(request.key for request in requests))
-        parts = []
+        notes = self._encoded([request.note for request in requests])
+        if not self._keeps:
+            self._newest: tuple[_Request, ImageEmbeddings | None] = (requests[-1], None)
+            outputs = self.model(torch.cat([pixels[key] for key in keys]).to(self.model.device), **notes)
+            return self._judged(outputs, requests)
+        parts: list[Any] = []
         known = [key for key in keys if key not in pixels]
         if known:
             parts.append(self._last[1])  # type: ignore[index]
@@ -303,7 +313,9 @@ class _Asker:
         rows = [keys.index(request.key) for request in requests]
         self._newest = (requests[-1], embeddings[rows[-1:]])
         chosen = embeddings if len(keys) == 1 or rows == list(range(len(keys))) else embeddings[rows]
-        outputs = self.model(image_embeddings=chosen, **self._encoded([request.note for request in requests]))
+        return self._judged(self.model(image_embeddings=chosen, **notes), requests)
+
+    def _judged(self, outputs: Any, requests: list[_Request]) -> Iterator[tuple[torch.Tensor, float | None]]:
         probabilities = self.processor.post_process_semantic_segmentation(
             outputs,
             target_sizes=[(request.image.height, request.image.width) for request in requests],

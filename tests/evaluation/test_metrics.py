@@ -3,10 +3,10 @@ import random
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import distributed
 
 from reclmis.evaluation import SegmentationMeter
+from tests.processes import in_two_processes
 
 
 def mask(*rows):
@@ -128,7 +128,7 @@ def share(rank, folder):
 
 
 def test_two_processes_with_an_odd_remainder_equal_one(tmp_path):
-    mp.spawn(share, (str(tmp_path),), nprocs=2)
+    in_two_processes(share, str(tmp_path))
     whole = SegmentationMeter()
     whole.update(*cases())
     for rank in range(2):

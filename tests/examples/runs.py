@@ -1,7 +1,4 @@
-"""Runs of the training example, each in a process of its own: Accelerate keeps global state.
-
-The processes are forked from one that has imported what every run needs, which takes longer than a run itself.
-"""
+"""Runs of the training example, each in a process of its own: Accelerate keeps global state."""
 
 import multiprocessing
 import os
@@ -15,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from tests.processes import FORKS
 
 OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny", "--image_size", "32", "--epochs", "2",
            "--batch_size", "4", "--tracker", "none", "--set", 'visual_config={"widths":[4,8,12]}', "hidden_size=16",
@@ -22,10 +20,6 @@ OPTIONS = ["--dataset", "synthetic", "--num_synthetic", "9", "--preset", "tiny",
            "reconstruction_layers=1", "dropout=0.1"]  # fmt: skip
 SETTINGS = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 SCRIPT = "examples/train.py"
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["accelerate", "datasets", "torchvision", "reclmis.modeling_reclmis", "reclmis.data",
-                               "reclmis.processing_reclmis", "reclmis.training", "torch.utils.tensorboard"])  # fmt: skip
 
 
 def run(output, *more, check=True, file_size=None) -> subprocess.CompletedProcess:
@@ -48,7 +42,7 @@ def started(output, *more, file_size=None):
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("stdout", "stderr")]
         arguments = [SCRIPT, *OPTIONS, "--output_dir", str(output), *more]
-        process = _FORKS.Process(target=_train, args=(arguments, said, file_size))
+        process = FORKS.Process(target=_train, args=(arguments, said, file_size))
         process.start()
         process.arguments = arguments
         process.said = lambda: [path.read_text() for path in said]

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import distributed, nn
 
 from reclmis.training.finite import NonFiniteModelError, check_finite
 from reclmis.training.processes import SIZES, LaunchError, check_launch, from_all, from_main, means, share_buffers
+from tests.processes import in_two_processes
 from tests.test_distributed import start
 
 
@@ -36,7 +36,7 @@ def agree(rank, folder):
 
 
 def test_two_processes_agree(tmp_path):
-    mp.spawn(agree, (str(tmp_path),), nprocs=2)
+    in_two_processes(agree, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert all(torch.equal(value, second["state"][name]) for name, value in first["state"].items())
     assert first["state"]["num_batches_tracked"] == 1

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
 
@@ -12,6 +11,7 @@ from reclmis import RecLMISModel
 from reclmis.training import build_optimizer, load_training_state, save_checkpoint
 from reclmis.training.sharding import is_sharded, load_whole_state, whole_state
 from tests.parts import make_inputs, tiny_model
+from tests.processes import in_two_processes
 from tests.test_distributed import start
 
 
@@ -63,7 +63,7 @@ def train_in_shards(rank, folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    mp.spawn(train_in_shards, (str(folder),), nprocs=2)
+    in_two_processes(train_in_shards, str(folder))
     return folder
 
 
