@@ -11,6 +11,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import datasets.config
+
 from tests.conftest import REPOSITORY
 from tests.processes import FORKS
 
@@ -61,6 +63,8 @@ def _train(arguments: list[str], said: list[Path], file_size: int | None) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     # A script's own default on Linux. A child of a fork server would start another one for its workers.
     multiprocessing.set_start_method("fork", force=True)
+    # datasets waits for threads at the end of every stream, five seconds a time.
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0.3
     os.chdir(REPOSITORY)
     os.environ.update(SETTINGS)
     sys.argv = arguments

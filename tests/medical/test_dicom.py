@@ -3,6 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -262,6 +263,28 @@ def test_a_compression_without_decoder_names_it(tmp_path):
     header.save_as(path)
     with pytest.raises(UnreadableImageError, match=r"High-Throughput JPEG 2000.*pip install pylibjpeg|damaged"):
         read_dicom(path)
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_compressed_frames_beyond_those_announced_are_not_decoded(tmp_path, has_table, monkeypatch):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    header = dcmread(write_dicom(tmp_path / "a.dcm", (RAMP // 16).astype(np.uint8), bits=8))
+    header.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    picture = io.BytesIO()
+    Image.fromarray((RAMP // 16).astype(np.uint8)).save(picture, "JPEG")
+    header["PixelData"].VR = "OB"
+    for frames, announced in ((1, 1), (3, 3), (3, 2)):
+        header.PixelData = encapsulate([picture.getvalue()] * frames, has_bot=has_table)
+        header.NumberOfFrames = announced
+        header.save_as(tmp_path / "a.dcm")
+        if frames == announced:
+            assert read_dicom(tmp_path / "a.dcm").shape == (frames, 64, 64)
+            continue
+        monkeypatch.setattr(Dataset, "pixel_array", property(lambda _: pytest.fail("was decoded")))
+        with pytest.raises(UnreadableImageError, match=r"more than the 2 frame\(s\) that it announces"):
+            read_dicom(tmp_path / "a.dcm")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,6 +245,10 @@ def _check_extent(header: "Dataset", name: str, stop_before_pixels: bool) -> Non
 def _frames(header: "Dataset", name: str) -> np.ndarray:
     """Stored values, `[N, H, W]` or `[N, H, W, 3]`, colours as RGB."""
     syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+    frames = int(header.get("NumberOfFrames") or 1)
+    with _damage(name):
+        if syntax is not None and syntax.is_encapsulated:
+            _check_frames(header, frames, name)
     try:
         stored = np.asarray(header.pixel_array)
     except Exception as error:
@@ -255,7 +260,6 @@ def _frames(header: "Dataset", name: str) -> np.ndarray:
         raise UnreadableImageError(
             f"{name} is damaged ({type(error).__name__}: {one_line(error)}); copy it again."
         ) from error
-    frames = int(header.get("NumberOfFrames") or 1)
     shape = (frames, int(header.Rows), int(header.Columns))
     expected = shape if int(header.get("SamplesPerPixel", 1)) == 1 else (*shape, 3)
     if stored.size != np.prod(expected):
@@ -263,6 +267,17 @@ def _frames(header: "Dataset", name: str) -> np.ndarray:
             f"{name} holds pixels of shape {stored.shape} where {expected} is announced; copy it again."
         )
     return stored.reshape(expected)
+
+
+def _check_frames(header: "Dataset", frames: int, name: str) -> None:
+    """Compressed frames would all be decoded, whatever the header says of their number."""
+    from pydicom.encaps import generate_frames
+
+    tables = [header.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
+    extended = (tables[0], tables[1]) if all(tables) else None
+    found = generate_frames(header.PixelData, number_of_frames=frames, extended_offsets=extended)
+    if sum(1 for _ in islice(found, frames + 1)) > frames:
+        raise UnreadableImageError(f"{name} holds more than the {frames} frame(s) that it announces; copy it again.")
 
 
 def _padding(header: "Dataset", stored: np.ndarray) -> np.ndarray | None:
