@@ -1,7 +1,7 @@
-"""Writes the README's tables from `benchmarks/results/*.json`: no number in them is typed by hand.
+"""Writes the tables of two pages from `benchmarks/results/*.json`: no number in them is typed by hand.
 
-python benchmarks/report.py          rewrite README.md
-python benchmarks/report.py --check  fail when README.md differs from the results
+python benchmarks/report.py          rewrite README.md and benchmarks/README.md
+python benchmarks/report.py --check  fail when they differ from the results
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "benchmarks/README.md")
 RESULTS = Path(__file__).resolve().parent / "results"
 METRICS = ("dice_per_image", "iou_per_image", "dice_pooled", "iou_pooled")
 HEADER = "| {} | Dice per image | IoU per image | Dice pooled | IoU pooled |\n|---|---|---|---|---|"
@@ -311,29 +312,33 @@ TABLES = {
 }
 
 
-def render(readme: str) -> str:
-    """The README with the text between `<!-- results:NAME -->` and `<!-- /results -->` written anew."""
+def render(pages: dict[str, str]) -> dict[str, str]:
+    """The pages with the text between `<!-- results:NAME -->` and `<!-- /results -->` written anew."""
+    pages = dict(pages)
     for name, table in TABLES.items():
-        path = RESULTS / f"{name}.json"
+        result = RESULTS / f"{name}.json"
         begin, end = f"<!-- results:{name} -->", "<!-- /results -->"
-        if begin not in readme:
-            raise SystemExit(f"README.md has no place for {name!r}: add {begin} and {end}.")
-        before, _, rest = readme.partition(begin)
+        places = [page for page, text in pages.items() if begin in text]
+        if len(places) != 1:
+            raise SystemExit(
+                f"{' and '.join(pages)} need one place for {name!r}, and have {len(places)}: {begin} and {end}."
+            )
+        before, _, rest = pages[places[0]].partition(begin)
         _, _, after = rest.partition(end)
-        content = table(json.loads(path.read_text())) if path.is_file() else f"Not measured; see `{path.name}`."
-        readme = f"{before}{begin}\n{content}\n{end}{after}"
-    return readme
+        content = table(json.loads(result.read_text())) if result.is_file() else f"Not measured; see `{result.name}`."
+        pages[places[0]] = f"{before}{begin}\n{content}\n{end}{after}"
+    return pages
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    old = path.read_text()
+    old = {page: (ROOT / page).read_text() for page in PAGES}
     new = render(old)
     if "--check" in sys.argv[1:]:
         if old != new:
-            raise SystemExit("README.md differs from benchmarks/results; run python benchmarks/report.py.")
+            raise SystemExit(f"{' or '.join(PAGES)} differs from benchmarks/results; run python benchmarks/report.py.")
         return
-    path.write_text(new)
+    for page, text in new.items():
+        (ROOT / page).write_text(text)
 
 
 if __name__ == "__main__":
