@@ -60,8 +60,10 @@ def main() -> None:
             runs[variant].append(json.loads(path.read_text()))
     check_alike([run for some in runs.values() for run in some], {**COMMON, **BUDGETS[args.budget]})
     first = runs["as it is"][0]
+    where = " --dataset path/to/QaTa-COV19" if args.budget == "qata" else ""
     result = {
-        "command": f"python benchmarks/absence.py --budget {args.budget}", "budget": BUDGETS[args.budget],
+        "command": f"python benchmarks/absence.py --budget {args.budget}{where} --seeds {' '.join(map(str, args.seeds))}",
+        "budget": BUDGETS[args.budget],
         "common": COMMON, "variants": VARIANTS, "seeds": args.seeds, "threads": first["threads"],
         "versions": first["versions"], "images": first["data"]["validation"]["images"],
         "sha256": first["data"]["validation"]["sha256"],
