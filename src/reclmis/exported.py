@@ -161,6 +161,8 @@ class ExportedModel:
         """
         if (pixel_values is None) == (image_embeddings is None):
             raise ValueError("Pass either `pixel_values`, or `image_embeddings` from `get_image_embeddings`.")
+        if pixel_values is not None:
+            self.check_pixels(pixel_values)
         count = len(pixel_values if pixel_values is not None else image_embeddings)  # type: ignore[arg-type]
         if text_hidden_states is None and input_ids is None and self.config.note_dropout:
             shape = (count, self.config.max_text_length)
@@ -181,7 +183,6 @@ class ExportedModel:
             "image_index": torch.zeros(notes, dtype=torch.long) if count == 1 else torch.arange(notes),
         }  # fmt: skip
         if pixel_values is not None and self.prefers_pixels:
-            self.check_pixels(pixel_values)
             answer = _run(self._joined, pixel_values=pixel_values.float(), **asked)
         else:
             images = image_embeddings if image_embeddings is not None else self.get_image_embeddings(pixel_values)  # type: ignore[arg-type]

@@ -166,7 +166,9 @@ class _Asker:
         self.batch_size, self.threshold = batch_size, threshold
         self.tile, self.overlap = tile, overlap
         self._notes: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
-        self._last: tuple[_Request, ImageEmbeddings | None] | None = None
+        # Key and embeddings of the image that was asked last, and of the last one of the newest batch.
+        self._last: tuple[Any, ImageEmbeddings | None] | None = None
+        self._newest: tuple[Any, ImageEmbeddings | None] | None = None
         # Until an image is asked again, nothing is kept of images where that is slower.
         self._keeps = not getattr(model, "prefers_pixels", False)
         self._warned = False
@@ -269,14 +271,14 @@ class _Asker:
         if not requests:
             return []
         images = {request.key: request for request in requests}
-        asked_again = len(images) < len(requests) or (self._last is not None and self._last[0].key in images)
+        asked_again = len(images) < len(requests) or (self._last is not None and self._last[0] in images)
         if asked_again and not self._keeps:
             self._last, self._keeps = None, True
         # Padded to the largest of a batch, an image would be answered according to its company.
         pixels = {
             key: self.processor(images=request.image, return_tensors="pt")["pixel_values"]
             for key, request in images.items()
-            if self._last is None or self._last[0].key != key
+            if self._last is None or self._last[0] != key
         }
         alike: dict[Any, list[int]] = {}
         for place, request in enumerate(requests):
@@ -297,7 +299,7 @@ class _Asker:
         keys = list(dict.fromkeys(request.key for request in requests))
         notes = self._encoded([request.note for request in requests])
         if not self._keeps:
-            self._newest: tuple[_Request, ImageEmbeddings | None] = (requests[-1], None)
+            self._newest = (requests[-1].key, None)
             outputs = self.model(torch.cat([pixels[key] for key in keys]).to(self.model.device), **notes)
             return self._judged(outputs, requests)
         parts: list[Any] = []
@@ -311,7 +313,7 @@ class _Asker:
         embeddings = ImageEmbeddings.concatenate(parts)
         keys = [*known, *unknown]
         rows = [keys.index(request.key) for request in requests]
-        self._newest = (requests[-1], embeddings[rows[-1:]])
+        self._newest = (requests[-1].key, embeddings[rows[-1:]])
         chosen = embeddings if len(keys) == 1 or rows == list(range(len(keys))) else embeddings[rows]
         return self._judged(self.model(image_embeddings=chosen, **notes), requests)
 

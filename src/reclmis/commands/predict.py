@@ -15,7 +15,7 @@ from PIL import Image
 from ..errors import one_line
 from ..files import replacing, sha256_of
 from . import CommandError
-from .loading import load_exported, load_model
+from .loading import add_backend_argument, load_exported, load_model
 
 SETTINGS = "predictions.json"
 PICTURE, VOLUME = "_mask.png", "_mask.nii.gz"
@@ -40,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--optimize", action="store_true", default=None,
                         help="fewer operations, the same mask up to rounding")  # fmt: skip
-    parser.add_argument("--backend", choices=("torch", "onnxruntime", "openvino"), default="torch",
-                        help="what computes; all but torch need the folder that `reclmis export` wrote")  # fmt: skip
+    add_backend_argument(parser)
     bulk = parser.add_argument_group("many images")
     bulk.add_argument("--resume", action="store_true", help="leave out what an interrupted run has written already")
     bulk.add_argument("--share", type=share_of, metavar="I/N",
