@@ -1,6 +1,7 @@
 """The page in a real browser, without a window. The screenshot is left in `build/demo.png`."""
 
 import shutil
+import time
 
 import pytest
 
@@ -69,6 +70,29 @@ def test_the_mask_follows_the_note(page):
     assert "%" in page.locator("#message").inner_text()
     (REPOSITORY / "build").mkdir(exist_ok=True)
     page.screenshot(path=REPOSITORY / "build" / "demo.png", full_page=True)
+
+
+def test_what_is_asked_during_an_answer_is_answered_afterwards(page, service, monkeypatch):
+    answer, asked = service.answer, []
+
+    def slow(content, note, threshold):
+        asked.append(note)
+        time.sleep(1.5)
+        return answer(content, note, threshold)
+
+    monkeypatch.setattr(service, "answer", slow)
+    page.locator("#image input[type=file]").set_input_files(
+        files=[{"name": "scan.png", "mimeType": "image/png", "buffer": png()}]
+    )
+    ask(page, NOTES[0])
+    deadline = time.monotonic() + 20
+    while NOTES[0] not in asked and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    ask(page, NOTES[1])
+    page.wait_for_function(
+        "document.querySelector('#words')?.innerText.replace(/\\s/g, '').includes('lower')", timeout=20_000
+    )
+    assert asked[-1] == NOTES[1]
 
 
 def test_an_example_is_answered(page):

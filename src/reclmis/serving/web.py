@@ -65,9 +65,11 @@ def build_page(service: SegmentationService, examples: list[tuple[str, str]] | N
                     )
                     words = gradio.HighlightedText(label="Words of interest", elem_id="words")
         inputs, outputs = [upload, note, threshold], [message, picture, mask, patches, words]
-        for event in (ask.click, note.submit, note.blur, upload.change, threshold.release):
-            # No route that programs could call without the page: its checks are the service's all the same.
-            event(answer, inputs, outputs, api_visibility="private", concurrency_limit=1)
+        triggers = [ask.click, note.submit, note.blur, upload.change, threshold.release]
+        # What is asked while another answer is computed would be dropped; so the last of it is answered afterwards.
+        # No route that programs could call without the page: its checks are the service's all the same.
+        gradio.on(triggers, answer, inputs, outputs, trigger_mode="always_last", api_visibility="private",
+                  concurrency_limit=1)  # fmt: skip
         if examples:
             gradio.Examples([list(example) for example in examples], [upload, note], cache_examples=False,
                             label="Examples (synthetic)")  # fmt: skip
